@@ -1,0 +1,406 @@
+"""The messages between the interface and the engine's process.
+
+Commands go down, events come up; each is a small frozen dataclass that travels as one line
+of JSON, so nothing that arrives is ever executed. The engine does one command at a time,
+except ``Stop``, ``SetCache``, ``Ask`` and ``Shutdown``, which it looks at between two tokens and
+during a prefill.
+
+Every command carries an ``id``; the events that belong to it carry the same id. A command
+ends with exactly one closing event (named in its docstring) or with ``Failed``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# --------------------------------------------------------------------------- shared pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the conversation as the chat template sees it."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``."""
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. The defaults are llama.cpp's own, rounded."""
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    seed: int = -1
+    """-1 draws a new seed for every reply."""
+    max_tokens: int = -1
+    """-1 lets the model end the reply itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StretchRow:
+    """How far the context can stretch with one cache setting."""
+
+    type_k: str
+    type_v: str
+    tail: int
+    """Tokens of the exact window, 0 for none."""
+    bytes_per_token: float
+    kv_bytes: int
+    """Size of the cache at the present length of the context."""
+    max_ctx: int
+    """Longest context that fits in the memory that is available now, at most the trained one."""
+    max_ctx_memory: int
+    """The same without regard to the trained length."""
+    limit: str
+    """What stops it: ``memory`` or ``trained``."""
+    refused: str = ""
+    """Why this setting cannot be used with this model, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What is known of a loaded model."""
+
+    path: str
+    name: str
+    architecture: str
+    file_bytes: int
+    n_params: int
+    n_layer: int
+    n_ctx_train: int
+    head_dim_k: int
+    head_dim_v: int
+    n_swa: int
+    """Width of the sliding window, 0 for none."""
+    template: str
+    """``model`` if the chat template comes from the file, else the name of the fallback."""
+    transcodes: bool
+    """Whether the state can change type without a prefill; found out by reading a state."""
+    no_transcode_reason: str
+    notes: tuple[str, ...] = ()
+    """Sentences that the user should see once."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """The engine's memory, predicted and measured, in bytes."""
+
+    weights_mapped: int = 0
+    weights_repacked: int = 0
+    kv_predicted: int = 0
+    kv_measured: int = 0
+    compute: int = 0
+    overhead: int = 0
+    """The interpreter, the libraries and buffers that belong to no tensor."""
+    predicted_total: int = 0
+    rss: int = 0
+    """What the engine's process takes now."""
+    available: int = 0
+    """What the machine (or its cgroup) could still give."""
+    total: int = 0
+
+
+# --------------------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model and create its context. Closes with ``Loaded``."""
+
+    id: int
+    path: str
+    n_ctx: int
+    """0 asks for the longest that is sensible: the trained length or what fits, at most 8192."""
+    type_k: str = "f16"
+    type_v: str = "f16"
+    tail: int = 0
+    n_threads: int = 0
+    """0 takes the number of physical cores."""
+    repack: bool = True
+    """Let llama.cpp keep a second, faster copy of some weights."""
+    n_gpu_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Write the next reply. Closes with ``Finished`` or ``ContextFull``.
+
+    The engine renders the template, keeps the prefix that its cache already holds and reads
+    only the rest.
+    """
+
+    id: int
+    turns: tuple[Turn, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    prefix: str = ""
+    """Text that the reply begins with already (after a restart it goes on from here)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop what runs now: a reply or a prefill. What was read stays read. No closing event of its own."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetCache:
+    """Change types, window or length of the cache. Closes with ``CacheChanged``.
+
+    Empty names and negative numbers leave that part as it is. While a reply is being written
+    the change happens between two tokens and the reply goes on.
+    """
+
+    id: int
+    type_k: str = ""
+    type_v: str = ""
+    n_ctx: int = -1
+    tail: int = -1
+    reprefill: bool = False
+    """Read the conversation again instead of transcoding: slow and exact."""
+    preview: bool = False
+    """Only answer what the change would need and gain (``CachePreview``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoCache:
+    """Go back to the cache before the last change. Closes with ``CacheChanged``."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask for figures. Closes with ``Status``."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Count the tokens of a text or of a whole conversation. Closes with ``TokenCount``."""
+
+    id: int
+    text: str = ""
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Empty the cache (another conversation follows). Closes with ``Status``."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Free everything and end the process."""
+
+    id: int
+
+
+# --------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The process lives and has loaded the library."""
+
+    pid: int
+    engine: str
+    """Versions of llama-cpp-python and of ggml in one line."""
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Loading goes on."""
+
+    id: int
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready."""
+
+    id: int
+    model: ModelInfo
+    type_k: str
+    type_v: str
+    tail: int
+    n_ctx: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """Tokens of the prompt that are read so far."""
+
+    id: int
+    n_done: int
+    n_total: int
+    """Tokens that must be read; the cached ones are not among them."""
+    n_cached: int
+    tokens_per_second: float
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """More text of the reply. Several tokens can share a chunk."""
+
+    id: int
+    text: str
+    n_generated: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The reply is complete, or was stopped."""
+
+    id: int
+    reason: str
+    """``end``, ``length`` (max_tokens), ``stopped`` or ``context`` (the context filled while writing)."""
+    text: str
+    n_prompt: int
+    n_cached: int
+    n_generated: int
+    prefill_s: float
+    generate_s: float
+    first_token_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FullOption:
+    """One way out of a full context and what it costs."""
+
+    action: str
+    """``longer``, ``smaller`` (cache type) or ``drop`` (oldest turns)."""
+    sentence: str
+    type_k: str = ""
+    type_v: str = ""
+    n_ctx: int = 0
+    n_drop: int = 0
+    """Turns that would be dropped, the system prompt never among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFull:
+    """The prompt does not fit. Nothing was cut; the user chooses."""
+
+    id: int
+    n_needed: int
+    n_ctx: int
+    options: tuple[FullOption, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePreview:
+    """What a change of the cache would need and gain."""
+
+    id: int
+    type_k: str
+    type_v: str
+    tail: int
+    n_ctx: int
+    bytes_before: int
+    bytes_after: int
+    peak_bytes: int
+    """Most memory that is needed on top of what is taken now, while it happens."""
+    through_file: bool
+    """Both caches do not fit at once: the state goes through a temporary file."""
+    reprefill: bool
+    """The state cannot be transcoded: the conversation would be read again."""
+    fits: bool
+    sentence: str
+    """One sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChanged:
+    """The cache has changed."""
+
+    id: int
+    type_k: str
+    type_v: str
+    tail: int
+    n_ctx: int
+    bytes_before: int
+    bytes_after: int
+    reach_before: int
+    """Longest context that fits, before and after."""
+    reach_after: int
+    seconds: float
+    reprefilled: bool
+    can_undo: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The figures of the panel. Sent twice per second while something runs, and when asked."""
+
+    id: int
+    n_used: int
+    n_ctx: int
+    type_k: str
+    type_v: str
+    tail: int
+    memory: MemoryFigures
+    rows: tuple[StretchRow, ...]
+    prefill_tps: float
+    generate_tps: float
+    first_token_s: float
+    can_undo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """The answer to ``CountTokens``."""
+
+    id: int
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A command could not be done. The engine goes on as before it."""
+
+    id: int
+    kind: str
+    """Name of the exception in ``quantize.errors``."""
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """Made by the parent, not sent: the process is gone. Commands under way are lost."""
+
+    id: int
+    sentence: str
+    exit_code: int
+
+
+Command = Load | Generate | Stop | SetCache | UndoCache | Ask | CountTokens | Forget | Shutdown
+Event = (
+    Hello
+    | LoadProgress
+    | Loaded
+    | PrefillProgress
+    | TextChunk
+    | Finished
+    | ContextFull
+    | CachePreview
+    | CacheChanged
+    | Status
+    | TokenCount
+    | Failed
+    | Died
+)

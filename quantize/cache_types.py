@@ -1,0 +1,137 @@
+"""The table of cache types: what K and V can be stored as, and what each costs.
+
+Pure data: importing this loads no native library. Sizes are ggml's own (block size in
+values, type size in bytes); ``tests/test_cache_types.py`` compares them with the library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from quantize.errors import CacheTypeError
+
+
+@dataclass(frozen=True, slots=True)
+class GgmlType:
+    """One row format of ggml."""
+
+    id: int
+    """ggml's type id (``enum ggml_type``)."""
+    block_size: int
+    """Values per block."""
+    type_size: int
+    """Bytes per block."""
+
+    def row_size(self, n_values: int) -> int:
+        """Bytes of a row of ``n_values`` values (a multiple of the block size)."""
+        return n_values // self.block_size * self.type_size
+
+
+@dataclass(frozen=True, slots=True)
+class CacheType:
+    """A precision that K or V can have.
+
+    A name can stand for several row formats (TurboQuant has one per block size); which one
+    applies depends on the size of a head.
+    """
+
+    name: str
+    variants: tuple[GgmlType, ...]
+    """Row formats, the one with the largest block first."""
+    quantized: bool
+    """True for block formats. Quantized V needs flash attention."""
+    native: bool
+    """True if the format comes from Stretch's own library instead of ggml."""
+    summary: str
+    """One plain sentence for the person who chooses."""
+
+    def variant(self, head_dim: int) -> GgmlType:
+        """The row format for heads of ``head_dim`` values.
+
+        Raises:
+            CacheTypeError: if no block size divides ``head_dim``.
+        """
+        for v in self.variants:
+            if head_dim % v.block_size == 0:
+                return v
+        blocks = " or ".join(str(v.block_size) for v in self.variants)
+        raise CacheTypeError(
+            f"{self.name} stores blocks of {blocks} values and this model's heads have {head_dim}.",
+            "Choose a type with smaller blocks, for example q8_0, or f16.",
+        )
+
+    def bits(self, head_dim: int = 128) -> float:
+        """Bits per value, scales and norms included."""
+        v = self.variant(head_dim)
+        return float(Fraction(v.type_size * 8, v.block_size))
+
+
+def _stock(name: str, id: int, block: int, size: int, summary: str) -> CacheType:
+    return CacheType(name, (GgmlType(id, block, size),), block > 1, False, summary)
+
+
+_TABLE = (
+    _stock("f32", 0, 1, 4, "Full precision; twice the size of f16 and no better in practice."),
+    _stock("f16", 1, 1, 2, "The reference: what every other type is measured against."),
+    _stock("bf16", 30, 1, 2, "The size of f16 with a wider range and fewer digits."),
+    _stock("q8_0", 8, 32, 34, "Half of f16 and indistinguishable from it."),
+    _stock("q5_1", 7, 32, 24, "6 bits."),
+    _stock("q5_0", 6, 32, 22, "5.5 bits."),
+    _stock("q4_1", 3, 32, 20, "5 bits."),
+    _stock("q4_0", 2, 32, 18, "4.5 bits: the usual small cache."),
+    _stock("iq4_nl", 20, 32, 18, "4.5 bits on uneven levels, a little closer than q4_0."),
+    _stock("mxfp4", 39, 32, 17, "4.25 bits, floating-point levels."),
+    _stock("nvfp4", 40, 64, 36, "4.5 bits, floating-point levels and finer scales."),
+    _stock("q2_0", 42, 64, 18, "2.25 bits: poor quality, for experiments."),
+    _stock("q1_0", 41, 128, 18, "1.125 bits: poor quality, for experiments."),
+)
+
+CACHE_TYPES: dict[str, CacheType] = {t.name: t for t in _TABLE}
+"""Every cache type by name."""
+
+
+def cache_type(name: str) -> CacheType:
+    """The cache type called ``name`` (case does not matter).
+
+    Raises:
+        CacheTypeError: if there is none; the hint lists the names.
+    """
+    found = CACHE_TYPES.get(name.strip().lower())
+    if found is None:
+        raise CacheTypeError(
+            f"There is no cache type called {name.strip()!r}.", "Choose one of: " + ", ".join(CACHE_TYPES) + "."
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class CachePair:
+    """The types of K and V together: one cache setting."""
+
+    k: CacheType
+    v: CacheType
+
+    @property
+    def label(self) -> str:
+        """``q8_0`` if both are the same, else ``q8_0/q4_0``."""
+        return self.k.name if self.k == self.v else f"{self.k.name}/{self.v.name}"
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def parse_pair(text: str) -> CachePair:
+    """Read ``q8_0`` (both) or ``q8_0/q4_0`` (K first).
+
+    Raises:
+        CacheTypeError: if a name is unknown or there are more than two.
+    """
+    parts = text.split("/")
+    if len(parts) > 2:
+        raise CacheTypeError(f"{text!r} names more than two cache types.", "Write K/V, for example q8_0/q4_0.")
+    return CachePair(cache_type(parts[0]), cache_type(parts[-1]))
+
+
+PRESETS: tuple[CachePair, ...] = tuple(parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_0", "q4_0"))
+"""The settings that one key cycles through and that the stretch table shows."""

@@ -1,0 +1,272 @@
+"""A thin layer on llama.cpp's C interface: a loaded ``Model`` and its ``Context``.
+
+Only what the engine, the laboratory and the planner need, with the settings that save memory
+(flash attention on, ``swa_full`` off, logits of one token). Import this only in a process that
+may die: llama.cpp ends the process when one of its assertions fails.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import llama_cpp.llama_cpp as L
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.errors import EngineError, ModelFileError
+
+LIB: Any = L._lib
+"""The shared library that llama-cpp-python loaded. Never open another copy of it."""
+
+_keep: dict[str, Any] = {}  # callbacks must outlive the calls that use them
+
+
+def send_log_to(sink: Callable[[int, str], None]) -> None:
+    """Send llama.cpp's log lines to ``sink(level, text)`` instead of standard error."""
+
+    def forward(level: int, text: bytes, _user: object) -> None:
+        sink(level, text.decode("utf-8", "replace"))
+
+    callback = L.llama_log_callback(forward)
+    L.llama_log_set(callback, ctypes.c_void_p())
+    _keep["log"] = callback
+
+
+class Model:
+    """Weights and vocabulary of one GGUF file."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        repack: bool = True,
+        n_gpu_layers: int = 0,
+        no_alloc: bool = False,
+        on_progress: Callable[[float], bool] | None = None,
+    ) -> None:
+        """Load ``path``.
+
+        Args:
+            repack: let llama.cpp keep a second copy of some weights in a faster layout.
+            no_alloc: read only the header and simulate the allocations (a dry run).
+            on_progress: called with 0..1; returning False cancels the load.
+
+        Raises:
+            ModelFileError: if llama.cpp does not load it; its log says why.
+        """
+        L.llama_backend_init()
+        params = L.llama_model_default_params()
+        params.use_extra_bufts = repack
+        params.n_gpu_layers = n_gpu_layers
+        if no_alloc:
+            params.no_alloc = True
+            params.load_mode = L.LLAMA_LOAD_MODE_NONE
+        progress = None
+        if on_progress is not None:
+            progress = L.llama_progress_callback(lambda fraction, _user: bool(on_progress(fraction)))
+            params.progress_callback = progress
+        self.path = Path(path)
+        self.handle = L.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise ModelFileError(f"llama.cpp could not load {self.path.name}.", "The log says why.")
+        self.vocab = L.llama_model_get_vocab(self.handle)
+        self.n_vocab: int = L.llama_vocab_n_tokens(self.vocab)
+
+    def close(self) -> None:
+        """Free the weights. Close every context first."""
+        if self.handle:
+            L.llama_model_free(self.handle)
+            self.handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def metadata(self, key: str) -> str | None:
+        """The value of one metadata key as text, or None."""
+        size = 4096
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = L.llama_model_meta_val_str(self.handle, key.encode(), buffer, size)
+            if length < 0:
+                return None
+            if length < size:
+                return buffer.value.decode("utf-8", "replace")
+            size = length + 1
+
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Token ids of ``text``."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 16
+        ids = (L.llama_token * room)()
+        n = L.llama_tokenize(self.vocab, data, len(data), ids, room, add_special, parse_special)
+        if n < 0:
+            ids = (L.llama_token * -n)()
+            n = L.llama_tokenize(self.vocab, data, len(data), ids, -n, add_special, parse_special)
+        if n < 0:
+            raise EngineError("The text could not be turned into tokens.")
+        return list(ids[:n])
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """The bytes that one token stands for; a character can span several tokens."""
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = L.llama_token_to_piece(self.vocab, token, buffer, size, 0, special)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+    def is_end(self, token: int) -> bool:
+        """Whether ``token`` ends a reply."""
+        return bool(L.llama_vocab_is_eog(self.vocab, token))
+
+
+class Context:
+    """A KV cache and the buffers to compute with, for one or more sequences of a model."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        type_k: int = 1,
+        type_v: int = 1,
+        n_threads: int = 2,
+        n_batch: int = 512,
+        n_ubatch: int = 512,
+        n_seq_max: int = 1,
+        n_outputs_max: int = 1,
+        flash_attention: bool = True,
+        offload_kv: bool = True,
+    ) -> None:
+        """Create a context.
+
+        Args:
+            n_ctx: cells of the cache; llama.cpp rounds up to a multiple of 256.
+            type_k: ggml type id of K.
+            type_v: ggml type id of V.
+            n_outputs_max: most tokens of one batch whose logits are asked for; sizes a buffer of
+                ``n_outputs_max * n_vocab * 4`` bytes, and asking for more aborts the process.
+
+        Raises:
+            EngineError: if llama.cpp refuses; its log says why.
+        """
+        params = L.llama_context_default_params()
+        params.n_ctx = n_ctx
+        params.n_batch = n_batch
+        params.n_ubatch = n_ubatch
+        params.n_seq_max = n_seq_max
+        params.n_outputs_max = n_outputs_max
+        params.n_threads = n_threads
+        params.n_threads_batch = n_threads
+        params.type_k = type_k
+        params.type_v = type_v
+        params.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else L.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.swa_full = False
+        params.offload_kqv = offload_kv
+        params.no_perf = True
+        self.model = model
+        self._aborted = False
+        self.handle = L.llama_init_from_model(model.handle, params)
+        if not self.handle:
+            raise EngineError("llama.cpp could not create a context with these settings.", "The log says why.")
+        self.memory = L.llama_get_memory(self.handle)
+        self.n_ctx: int = L.llama_n_ctx(self.handle)
+        self.n_batch: int = L.llama_n_batch(self.handle)
+        self.n_ubatch: int = L.llama_n_ubatch(self.handle)
+        self._batch = L.llama_batch_init(self.n_batch, 0, 1)
+        self._abort: Any = None
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.handle:
+            L.llama_batch_free(self._batch)
+            L.llama_free(self.handle)
+            self.handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def abort_when(self, wanted: Callable[[], bool]) -> None:
+        """Ask ``wanted()`` during every computation; True stops it (``decode`` then returns 2)."""
+        self._abort = L.ggml_abort_callback(lambda _user: bool(wanted()))
+        L.llama_set_abort_callback(self.handle, self._abort, ctypes.c_void_p())
+
+    def decode(
+        self, tokens: Sequence[int], position: int, *, seq: int = 0, logits: Sequence[int] | str = "last"
+    ) -> int:
+        """Run ``tokens`` (at most ``n_batch``) from ``position`` on.
+
+        Args:
+            logits: ``"last"``, ``"none"``, ``"all"``, or the indices whose logits are wanted.
+
+        Returns:
+            llama.cpp's code: 0 done, 1 no room in the cache, 2 aborted (whole micro-batches that
+            were finished stay in the cache), negative on an error.
+        """
+        n = len(tokens)
+        if not 0 < n <= self.n_batch:
+            raise ValueError(f"a batch holds 1 to {self.n_batch} tokens, not {n}")
+        batch = self._batch
+        batch.n_tokens = n
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = position + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = seq
+            batch.logits[i] = logits == "all"
+        if logits == "last":
+            batch.logits[n - 1] = True
+        elif not isinstance(logits, str):
+            for i in logits:
+                batch.logits[i] = True
+        return int(L.llama_decode(self.handle, batch))
+
+    def logits(self, index: int = -1) -> NDArray[np.float32]:
+        """Logits of batch position ``index`` (-1: the last asked for), shape (n_vocab,); a view."""
+        pointer = L.llama_get_logits_ith(self.handle, index)
+        if not pointer:
+            raise EngineError(f"There are no logits at position {index} of the batch.")
+        return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,))
+
+    # ------------------------------------------------------------------ the cache
+
+    def last_position(self, seq: int = 0) -> int:
+        """Position of the newest token of ``seq``, -1 if it is empty."""
+        return int(L.llama_memory_seq_pos_max(self.memory, seq))
+
+    def first_position(self, seq: int = 0) -> int:
+        """Position of the oldest token that the cache still holds, -1 if it is empty."""
+        return int(L.llama_memory_seq_pos_min(self.memory, seq))
+
+    def remove(self, start: int, end: int = -1, seq: int = 0) -> bool:
+        """Forget positions ``start`` to ``end`` (-1: all that follow). False if this model cannot."""
+        return bool(L.llama_memory_seq_rm(self.memory, seq, start, end))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        L.llama_memory_clear(self.memory, True)
+
+    def state_size(self, seq: int = 0) -> int:
+        """Bytes of the saved state of ``seq``."""
+        return int(L.llama_state_seq_get_size_ext(self.handle, seq, 0))
+
+    def save_state(self, into: NDArray[np.uint8], seq: int = 0) -> int:
+        """Write the state of ``seq`` into ``into`` (at least ``state_size()`` bytes); bytes written."""
+        pointer = into.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, 0))
+
+    def load_state(self, data: NDArray[np.uint8], seq: int = 0) -> bool:
+        """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ)."""
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return int(L.llama_state_seq_set_data_ext(self.handle, pointer, data.size, seq, 0)) != 0
