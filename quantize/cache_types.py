@@ -100,7 +100,8 @@ def cache_type(name: str) -> CacheType:
     found = CACHE_TYPES.get(name.strip().lower())
     if found is None:
         raise CacheTypeError(
-            f"There is no cache type called {name.strip()!r}.", "Choose one of: " + ", ".join(CACHE_TYPES) + "."
+            f"There is no cache type called {name.strip()!r}.",
+            "Choose one of: " + ", ".join(CACHE_TYPES) + ".",
         )
     return found
 
@@ -129,7 +130,9 @@ def parse_pair(text: str) -> CachePair:
     """
     parts = text.split("/")
     if len(parts) > 2:
-        raise CacheTypeError(f"{text!r} names more than two cache types.", "Write K/V, for example q8_0/q4_0.")
+        raise CacheTypeError(
+            f"{text!r} names more than two cache types.", "Write K/V, for example q8_0/q4_0."
+        )
     return CachePair(cache_type(parts[0]), cache_type(parts[-1]))
 
 

@@ -85,7 +85,9 @@ class Model:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def metadata(self, key: str) -> str | None:
@@ -168,7 +170,9 @@ class Context:
         params.n_threads_batch = n_threads
         params.type_k = type_k
         params.type_v = type_v
-        params.flash_attn_type = L.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else L.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = (
+            L.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash_attention else L.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         params.swa_full = False
         params.offload_kqv = offload_kv
         params.no_perf = True
@@ -176,7 +180,9 @@ class Context:
         self._aborted = False
         self.handle = L.llama_init_from_model(model.handle, params)
         if not self.handle:
-            raise EngineError("llama.cpp could not create a context with these settings.", "The log says why.")
+            raise EngineError(
+                "llama.cpp could not create a context with these settings.", "The log says why."
+            )
         self.memory = L.llama_get_memory(self.handle)
         self.n_ctx: int = L.llama_n_ctx(self.handle)
         self.n_batch: int = L.llama_n_batch(self.handle)
@@ -194,7 +200,9 @@ class Context:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def abort_when(self, wanted: Callable[[], bool]) -> None:

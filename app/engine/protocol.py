@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from models.plan import StretchRow
+
 # --------------------------------------------------------------------------- shared pieces
 
 
@@ -38,27 +40,6 @@ class Sampling:
     """-1 draws a new seed for every reply."""
     max_tokens: int = -1
     """-1 lets the model end the reply itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class StretchRow:
-    """How far the context can stretch with one cache setting."""
-
-    type_k: str
-    type_v: str
-    tail: int
-    """Tokens of the exact window, 0 for none."""
-    bytes_per_token: float
-    kv_bytes: int
-    """Size of the cache at the present length of the context."""
-    max_ctx: int
-    """Longest context that fits in the memory that is available now, at most the trained one."""
-    max_ctx_memory: int
-    """The same without regard to the trained length."""
-    limit: str
-    """What stops it: ``memory`` or ``trained``."""
-    refused: str = ""
-    """Why this setting cannot be used with this model, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
