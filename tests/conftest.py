@@ -1,0 +1,13 @@
+"""Fixtures that every area uses."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.synthetic import SyntheticModels
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> SyntheticModels:
+    """Makes small GGUF models: ``synthetic("llama", head_dim=128)`` gives a path. See tests.synthetic."""
+    return SyntheticModels(tmp_path_factory.mktemp("models"))
