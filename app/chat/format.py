@@ -1,0 +1,202 @@
+"""How figures and foreign texts are written on the screen, the same everywhere.
+
+Sizes of memory are binary and say so (1 GiB = 2^30 bytes), with three significant digits.
+Thousands are set off with commas, decimals with a point. Every function that fills a column
+has a width that it never exceeds, so that columns keep their place while the numbers move.
+
+This module imports nothing but the standard library and Rich's table of cell widths.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import datetime
+
+from rich.cells import cell_len, set_cell_size
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+SIZE_WIDTH = 8
+"""Widest text that ``size`` returns for a size that is not negative (``57.2 MiB``)."""
+
+RATE_WIDTH = 6
+"""Widest text that ``rate`` returns (``12,345``)."""
+
+DASH = "–"
+"""Stands for a figure that is not known yet."""
+
+
+def three_digits(value: float) -> str:
+    """``value`` (0 to 999.5) with three significant digits at most: 1.02, 57.2, 832."""
+    if value < 9.995:
+        return f"{value:.2f}"
+    if value < 99.95:
+        return f"{value:.1f}"
+    return f"{value:.0f}"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes for people: ``0 B``, ``832 MiB``, ``1.02 GiB``. At most ``SIZE_WIDTH`` cells."""
+    if n_bytes < 0:
+        return "-" + size(-n_bytes)
+    if n_bytes < 999.5:
+        return f"{n_bytes:.0f} B"
+    value = float(n_bytes)
+    unit = 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value /= 1024
+        unit += 1
+    return f"{three_digits(value)} {_UNITS[unit]}"
+
+
+def size_change(n_bytes: float) -> str:
+    """A difference of sizes with its sign, a real minus: ``−412 MiB``, ``+1.02 GiB``."""
+    sign = "−" if n_bytes < 0 else "+"
+    return sign + size(abs(n_bytes))
+
+
+def size_pair(part: float, whole: float, separator: str = "/") -> str:
+    """Two sizes in the unit of the second, one decimal: ``7.9/15.4 GiB``.
+
+    The first is padded to the width of the second, so the text keeps its width.
+    """
+    power = 0
+    while whole / 1024**power >= 999.5 and power < len(_UNITS) - 1:
+        power += 1
+    scale = 1024**power
+    decimals = 0 if power == 0 else 1
+    second = f"{whole / scale:.{decimals}f}"
+    first = f"{part / scale:.{decimals}f}"
+    return f"{first:>{len(second)}}{separator}{second} {_UNITS[power]}"
+
+
+def count(n: int) -> str:
+    """``16384`` as ``16,384``."""
+    return f"{n:,}"
+
+
+def short_count(n: float) -> str:
+    """``77100`` as ``77k``, ``1310720`` as ``1.31M``: for sentences, never for a column of figures.
+
+    Cut, not rounded up: nothing may promise a token that does not fit.
+    """
+    if n < 1000:
+        return str(int(n))
+    value, unit = (n / 1000, "k") if n < 1_000_000 else (n / 1_000_000, "M")
+    digits = 0 if value >= 100 or (unit == "k" and value >= 10) else 1 if value >= 10 or unit == "k" else 2
+    cut = math.floor(value * 10**digits + 1e-9) / 10**digits
+    return f"{cut:.{digits}f}{unit}"
+
+
+def percent(part: float, whole: float) -> str:
+    """``62%``. Cut, not rounded: 100% means full."""
+    if whole <= 0:
+        return "0%"
+    return f"{math.floor(100 * part / whole + 1e-9)}%"
+
+
+def rate(per_second: float) -> str:
+    """Tokens per second: ``21.4``, ``412``, ``1,234``; a dash where there is none yet."""
+    if per_second <= 0:
+        return DASH
+    if per_second >= 999.5:
+        return f"{min(per_second, 99_999):,.0f}"
+    return three_digits(per_second)
+
+
+def duration(seconds: float) -> str:
+    """``0.04 s``, ``1.3 s``, ``42 s``, ``2 min 05 s``, ``1 h 02 min``; a dash below zero."""
+    if seconds < 0:
+        return DASH
+    if seconds < 0.995:
+        return f"{seconds:.2f} s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min"
+
+
+def age(then: float, now: float) -> str:
+    """How long ago ``then`` was (both in seconds since the epoch): ``now``, ``5 min``, ``3 h``,
+    ``yesterday``, ``12 Mar``, ``12 Mar 2024``. At most 11 cells."""
+    seconds = now - then
+    if seconds < 60:
+        return "now"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min"
+    there, here = datetime.fromtimestamp(then), datetime.fromtimestamp(now)
+    days = (here.date() - there.date()).days
+    if days == 0:
+        return f"{int(seconds // 3600)} h"
+    if days == 1:
+        return "yesterday"
+    if days < 7:
+        return f"{days} days"
+    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[
+        there.month - 1
+    ]
+    return f"{there.day} {month}" + ("" if there.year == here.year else f" {there.year}")
+
+
+def setting(type_k: str, type_v: str, tail: int = 0) -> str:
+    """The name of a cache setting: ``q8_0``, ``q8_0/q4_0``, ``tq3+256`` with an exact window."""
+    label = type_k if type_k == type_v else f"{type_k}/{type_v}"
+    return f"{label}+{tail}" if tail else label
+
+
+def plain(text: str, keep: str = "") -> str:
+    """``text`` without anything that a terminal could take as a command.
+
+    Control characters (escape sequences begin with one) and the marks that reorder or hide
+    text become spaces or vanish, runs of white space become one space. ``keep`` names
+    characters to leave alone, for example ``"\\n\\t"``.
+    """
+    out: list[str] = []
+    for char in text:
+        if char in keep:
+            out.append(char)
+        elif char.isspace():
+            if not out or out[-1] != " ":
+                out.append(" ")
+        elif unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn") or char == "\u200d":
+            out.append(char)
+    return "".join(out)
+
+
+def clip(text: str, width: int, ellipsis: str = "…") -> str:
+    """``text`` cut to ``width`` cells, with an ellipsis where something is missing."""
+    if width <= 0:
+        return ""
+    if cell_len(text) <= width:
+        return text
+    room = max(0, width - cell_len(ellipsis))
+    cut = set_cell_size(text, room) if room else ""
+    return (cut.rstrip() + ellipsis)[: max(width, 1)] if cut.strip() else ellipsis[:width]
+
+
+def clip_middle(text: str, width: int, ellipsis: str = "…") -> str:
+    """``text`` cut to ``width`` cells in its middle: for paths, whose ends matter."""
+    if cell_len(text) <= width:
+        return text
+    tail_width = max(0, (width - 1) * 2 // 3)
+    tail = ""
+    for char in reversed(text):
+        if cell_len(char + tail) > tail_width:
+            break
+        tail = char + tail
+    head = set_cell_size(text, max(0, width - 1 - cell_len(tail))).rstrip()
+    return clip(f"{head}{ellipsis}{tail}", width)
+
+
+def fit(text: str, width: int, align: str = "<") -> str:
+    """``text`` in exactly ``width`` cells: clipped, then padded (``<`` or ``>``)."""
+    text = clip(text, width)
+    gap = " " * (width - cell_len(text))
+    return gap + text if align == ">" else text + gap
