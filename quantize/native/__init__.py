@@ -1,0 +1,21 @@
+"""Stretch's C library: the TurboQuant cache types and the attention kernel.
+
+``stretch.h`` is where a reader of the C code starts. Importing this package loads nothing;
+``status()`` and ``register_types()`` load llama.cpp and the library.
+"""
+
+from __future__ import annotations
+
+from quantize.native.library import NativeStatus, load
+
+__all__ = ["NativeStatus", "register_types", "status"]
+
+
+def status() -> NativeStatus:
+    """Whether the native library is in use, and if not, the sentence that says why."""
+    return load()[1]
+
+
+def register_types() -> NativeStatus:
+    """Make tq4, tq3 and tq2 known to ggml. Call before a context is created; again is harmless."""
+    return load()[1]

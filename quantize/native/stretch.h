@@ -1,0 +1,90 @@
+/* Stretch's native library. Start reading here.
+ *
+ *   isa.c            which instruction set is used (run-time dispatch)
+ *   row_types.c      the table of row formats: how to read a row of a cache of any type
+ *   rows_*.c         reading rows, one file per instruction set
+ *   register.c       TurboQuant's types written into the free slots of ggml's tables
+ *
+ * Rules of the library: no global state that is written after st_init() except what is atomic or
+ * locked; no allocation in a hot path; every function that has a SIMD version has a portable one with
+ * the same result (bit for bit for integers and for values that are one product of an f16 scale).
+ *
+ * ggml is never linked and never opened again: Python looks its functions up in the library that
+ * llama-cpp-python has loaded and hands the addresses to st_init(). */
+#ifndef STRETCH_H
+#define STRETCH_H
+
+#include "ggml_abi.h"
+
+#if defined(__GNUC__)
+#define ST_API __attribute__((visibility("default")))
+#else
+#define ST_API
+#endif
+
+/* ---------------------------------------------------------------- instruction sets (isa.c) */
+
+typedef enum st_isa {
+    ST_ISA_PORTABLE = 0,
+    ST_ISA_NEON = 1,   /* AArch64 */
+    ST_ISA_AVX2 = 2,   /* AVX2, FMA and F16C */
+    ST_ISA_AVX512 = 3, /* AVX-512 F, BW, VL, DQ, VNNI and VBMI */
+} st_isa;
+
+/* The best set that this machine has. */
+ST_API st_isa st_isa_detected(void);
+/* The set in use: the detected one, or a lower one named by STRETCH_ISA=portable|neon|avx2|avx512
+ * (read once), or the last st_isa_use(). */
+ST_API st_isa st_isa_active(void);
+/* Use at most `isa` from now on (tests and benchmarks). Returns what is then active. */
+ST_API st_isa st_isa_use(st_isa isa);
+ST_API const char *st_isa_name(st_isa isa);
+
+/* ---------------------------------------------------------------- rows of a cache (row_types.c) */
+
+/* x[i] as f32; n is a multiple of the block. */
+typedef void (*st_to_f32_fn)(const void *src, float *dst, int64_t n);
+
+/* The integers and scales that a row is made of: x[i] = scale[i / group] * q[i] + offset[i / group].
+ * `offset` is written only by types with has_offset and may then not be NULL. n is a multiple of the block. */
+typedef void (*st_to_i8_fn)(const void *src, int8_t *q, float *scale, float *offset, int64_t n);
+
+/* How to read one row format with the active instruction set. */
+typedef struct st_row_type {
+    const char *name;
+    int32_t type;      /* ggml type id */
+    int32_t block;     /* values per block */
+    int32_t type_size; /* bytes per block */
+    int32_t group;     /* values under one scale in to_i8; 0: the format has no integer form (f32, f16, bf16, ...) */
+    bool has_offset;   /* to_i8 gives offsets as well (q4_1, q5_1) */
+    int8_t q_max;      /* largest |q| that to_i8 gives (127 for q8_0 and TurboQuant, 8 for q4_0, 31 for q5_1, ...) */
+    st_to_f32_fn to_f32;            /* never NULL */
+    st_to_i8_fn to_i8;              /* NULL if group == 0 */
+    ggml_from_float_fn from_f32;    /* write a row */
+} st_row_type;
+
+/* The reader of ggml type `type` for the active instruction set; NULL if rows of it cannot be read.
+ * Call st_init() first. The pointer stays valid; take it once per operation, not per row. */
+ST_API const st_row_type *st_row_type_find(int32_t type);
+
+/* Bytes of a row of n values. */
+static inline size_t st_row_size(const st_row_type *t, int64_t n) {
+    return (size_t)(n / t->block) * (size_t)t->type_size;
+}
+
+/* ---------------------------------------------------------------- start and registration (register.c) */
+
+/* The functions of ggml that the library calls, looked up by name by the caller. */
+typedef struct st_ggml {
+    ggml_get_type_traits_fn get_type_traits;         /* ggml_get_type_traits */
+    ggml_get_type_traits_cpu_fn get_type_traits_cpu; /* ggml_get_type_traits_cpu */
+} st_ggml;
+
+/* Names of the symbols in the order of the fields of st_ggml, ended by NULL. */
+ST_API const char *const *st_ggml_symbols(void);
+/* Hand over the addresses in that order. Returns NULL, or why the library cannot work with this ggml. */
+ST_API const char *st_init(void *const *symbols);
+/* What st_init() was given (all NULL before it). */
+const st_ggml *st_ggml_api(void);
+
+#endif
