@@ -10,6 +10,8 @@ How the parts fit:
       panel.memory_panel.MemoryPanel       show_status(Status)  show_loaded(Loaded)
       panel.panel_line.PanelLine           show_switch(CacheChanged)  show_phase(Phase, float)
 
+  The panel asks with ``PreviewWanted`` and is answered with ``show_preview(CachePreview)``.
+
 - Screens that ask the session (a preview of a switch, the list of conversations) take it as
   their only argument: ``CacheChooser(session)``, ``LengthChooser(session)``,
   ``ModelPicker(session)``, ``ConversationList(session, query="")``,

@@ -10,7 +10,6 @@ This module imports nothing but the standard library and Rich's table of cell wi
 from __future__ import annotations
 
 import math
-import unicodedata
 from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
@@ -23,8 +22,10 @@ SIZE_WIDTH = 8
 RATE_WIDTH = 6
 """Widest text that ``rate`` returns (``12,345``)."""
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 """Stands for a figure that is not known yet."""
+
+MINUS = "\N{MINUS SIGN}"
 
 
 def three_digits(value: float) -> str:
@@ -51,8 +52,8 @@ def size(n_bytes: float) -> str:
 
 
 def size_change(n_bytes: float) -> str:
-    """A difference of sizes with its sign, a real minus: ``−412 MiB``, ``+1.02 GiB``."""
-    sign = "−" if n_bytes < 0 else "+"
+    """A difference of sizes with its sign, written with the minus sign: ``+1.02 GiB``."""
+    sign = MINUS if n_bytes < 0 else "+"
     return sign + size(abs(n_bytes))
 
 
@@ -149,25 +150,6 @@ def setting(type_k: str, type_v: str, tail: int = 0) -> str:
     """The name of a cache setting: ``q8_0``, ``q8_0/q4_0``, ``tq3+256`` with an exact window."""
     label = type_k if type_k == type_v else f"{type_k}/{type_v}"
     return f"{label}+{tail}" if tail else label
-
-
-def plain(text: str, keep: str = "") -> str:
-    """``text`` without anything that a terminal could take as a command.
-
-    Control characters (escape sequences begin with one) and the marks that reorder or hide
-    text become spaces or vanish, runs of white space become one space. ``keep`` names
-    characters to leave alone, for example ``"\\n\\t"``.
-    """
-    out: list[str] = []
-    for char in text:
-        if char in keep:
-            out.append(char)
-        elif char.isspace():
-            if not out or out[-1] != " ":
-                out.append(" ")
-        elif unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn") or char == "\u200d":
-            out.append(char)
-    return "".join(out)
 
 
 def clip(text: str, width: int, ellipsis: str = "…") -> str:

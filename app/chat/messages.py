@@ -31,6 +31,20 @@ class CacheWanted(Message):
 
 
 @dataclass
+class PreviewWanted(Message):
+    """Say what a change of the cache would need and gain; the answer goes to the sender's
+    ``show_preview``. A newer wish makes an older one pointless."""
+
+    type_k: str
+    type_v: str
+    tail: int = -1
+    n_ctx: int = -1
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, PreviewWanted)
+
+
+@dataclass
 class NextPresetWanted(Message):
     """Go on to the next cache preset."""
 

@@ -1,0 +1,144 @@
+"""Bars and sparklines as text: pure functions, each returning exactly the width it was asked for.
+
+A piece is a text and the name of its style. A style ``"a|b"`` is one cell with two colours:
+the text in the colour of ``a`` on the colour of ``b``; it is how two segments of a bar share
+a cell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len
+
+from app.chat.panel.glyphs import Glyphs
+
+
+class Piece(NamedTuple):
+    """A run of text in one style."""
+
+    text: str
+    style: str = ""
+
+
+Line = tuple[Piece, ...]
+"""One line of a widget."""
+
+
+def line_width(line: Line) -> int:
+    """Cells that a line takes."""
+    return sum(cell_len(piece.text) for piece in line)
+
+
+def bar(fraction: float, width: int, style: str, g: Glyphs, track: str = "track") -> Line:
+    """A bar that is filled by ``fraction`` (0 to 1) of ``width`` cells."""
+    return segments((fraction,), (style,), width, g, track)
+
+
+def segments(
+    fractions: Sequence[float],
+    styles: Sequence[str],
+    width: int,
+    g: Glyphs,
+    track: str = "track",
+    fills: Sequence[str] = (),
+) -> Line:
+    """Segments laid end to end in one bar, each ``fractions[i]`` of the whole width long.
+
+    Every edge lies within half a step (an eighth of a cell with smooth glyphs) of its true
+    place, so the lengths of the segments sum to the length of their sum. What exceeds the
+    bar is cut off.
+
+    Args:
+        fills: A character per segment instead of the full block (textures, where colours
+            cannot tell the segments apart); cells are then not divided.
+    """
+    if width <= 0:
+        return ()
+    steps = 1 if fills else len(g.parts) + 1
+    total = width * steps
+    edges = [0]
+    position = 0.0
+    for fraction in fractions:
+        position += max(0.0, fraction) if math.isfinite(fraction) else 0.0
+        edges.append(min(total, round(position * total)))
+    cells: list[tuple[str, str]] = []
+    for x in range(width):
+        left, right = x * steps, (x + 1) * steps
+        # The segments that have a part of this cell, in order, with their lengths in steps.
+        parts = [
+            (min(edges[i + 1], right) - max(edges[i], left), i)
+            for i in range(len(fractions))
+            if edges[i + 1] > left and edges[i] < right and edges[i + 1] > edges[i]
+        ]
+        filled = sum(length for length, _ in parts)
+        if not parts:
+            cells.append((g.track, track))
+        elif len(parts) == 1 and filled == steps:
+            index = parts[0][1]
+            cells.append((fills[index] if fills else g.full, styles[index]))
+        else:
+            cells.append(_shared_cell(parts, filled, steps, styles, g, track))
+    return join(cells)
+
+
+def _shared_cell(
+    parts: list[tuple[int, int]], filled: int, steps: int, styles: Sequence[str], g: Glyphs, track: str
+) -> tuple[str, str]:
+    """A cell in which something ends: two colours at most can be shown in it."""
+    first_length, first = parts[0]
+    if filled == steps:
+        # A third segment in one cell gives way to the longest of the others.
+        rest = max(parts[1:])
+        return g.parts[first_length - 1], f"{styles[first]}|{styles[rest[1]]}"
+    longest = max(parts)[1]
+    return g.parts[filled - 1], f"{styles[longest]}|{track}-back"
+
+
+def join(cells: Iterable[tuple[str, str]]) -> Line:
+    """Neighbouring cells of one style become one piece."""
+    pieces: list[Piece] = []
+    for text, style in cells:
+        if pieces and pieces[-1].style == style:
+            pieces[-1] = Piece(pieces[-1].text + text, style)
+        else:
+            pieces.append(Piece(text, style))
+    return tuple(pieces)
+
+
+def overlay(line: Line, x: int, piece: Piece) -> Line:
+    """``line`` with ``piece`` (one cell wide glyphs) written over it from cell ``x`` on."""
+    cells = [(char, p.style) for p in line for char in p.text]
+    for i, char in enumerate(piece.text):
+        if 0 <= x + i < len(cells):
+            cells[x + i] = (char, piece.style)
+    return join(cells)
+
+
+def log_fraction(value: float, low: float, high: float) -> float:
+    """Where ``value`` lies between ``low`` (0) and ``high`` (1) on a logarithmic scale."""
+    if value <= low or high <= low:
+        return 0.0
+    return min(1.0, math.log(value / low) / math.log(high / low))
+
+
+def sparkline(values: Sequence[float], rows: int, low: float, high: float, g: Glyphs) -> tuple[str, ...]:
+    """One column per value, ``rows`` lines, the top one first.
+
+    ``low`` is drawn as the smallest mark and ``high`` fills the column; NaN leaves it empty.
+    """
+    levels = len(g.heights) - 1
+    top = rows * levels
+    heights: list[int] = []
+    for value in values:
+        if math.isnan(value):
+            heights.append(0)
+            continue
+        share = (value - low) / (high - low) if high > low else 0.0
+        heights.append(1 + round(min(1.0, max(0.0, share)) * (top - 1)))
+    lines = []
+    for row in range(rows - 1, -1, -1):
+        lines.append("".join(g.heights[min(levels, max(0, h - row * levels))] for h in heights))
+    return tuple(lines)
