@@ -1,0 +1,107 @@
+"""``stretch`` and ``stretch chat``: the chat itself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from app.options import LATEST, ChatOptions
+from quantize.errors import CacheTypeError, ModelNotFoundError, UsageError
+
+HELP = "Open the chat (what stretch does without a command)."
+
+
+def token_count(text: str) -> int:
+    """Read ``16384``, ``16k`` or ``16K``."""
+    number, factor = (text[:-1], 1024) if text[-1:] in ("k", "K") else (text, 1)
+    if not number.isascii() or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens, for example 16384 or 16k")
+    return int(number) * factor
+
+
+def cache_pair(text: str) -> tuple[str, str]:
+    """Read ``q8_0`` or ``q8_0/q4_0`` into the names of K and V."""
+    from quantize.cache_types import parse_pair
+
+    try:
+        pair = parse_pair(text)
+    except CacheTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+    return pair.k.name, pair.v.name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the chat."""
+    parser.add_argument(
+        "name", metavar="MODEL", nargs="?", default="", help="a GGUF file or a name (builtin)"
+    )
+    chat = parser.add_argument_group("conversation")
+    chat.add_argument(
+        "-r",
+        "--resume",
+        metavar="ID",
+        nargs="?",
+        type=int,
+        const=LATEST,
+        help="go on with a conversation (the last)",
+    )
+    chat.add_argument("-m", "--model", metavar="MODEL", default="", help="the same as MODEL in front")
+    memory = parser.add_argument_group("memory (changeable at any time in the chat)")
+    memory.add_argument("--kv", metavar="K[/V]", type=cache_pair, help="types of the cache: q8_0, q8_0/q4_0")
+    memory.add_argument(
+        "--ctx", metavar="N", type=token_count, help="length of the context: 16384, 16k; 0 chooses"
+    )
+    screen = parser.add_argument_group("screen")
+    screen.add_argument("--theme", metavar="NAME", help="colours; the palette in the chat lists the themes")
+
+
+def options_of(args: argparse.Namespace) -> ChatOptions:
+    """What the parsed arguments ask for.
+
+    Raises:
+        UsageError: if two models are named.
+    """
+    if args.name and args.model and args.name != args.model:
+        raise UsageError(f"Two models are named: {args.name} and {args.model}.", "Name one of them.")
+    overrides: dict[str, object] = {}
+    if args.kv:
+        overrides["type_k"], overrides["type_v"] = args.kv
+    if args.ctx is not None:
+        overrides["n_ctx"] = args.ctx
+    if args.theme:
+        overrides["theme"] = args.theme
+    return ChatOptions(model=args.model or args.name, resume=args.resume, overrides=overrides)
+
+
+def _check_model(name: str) -> None:
+    """Find the model before the screen opens, so that a mistake is answered where it was typed."""
+    from models.resolve import resolve
+
+    try:
+        resolve(name)
+    except ModelNotFoundError as error:
+        from difflib import get_close_matches
+
+        from app.cli import COMMANDS
+
+        near = get_close_matches(name, COMMANDS, n=1)
+        if near:
+            raise UsageError(
+                f"There is no command and no model called {name!r}.", f"Did you mean stretch {near[0]}?"
+            ) from error
+        raise
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the chat; returns when the person leaves it."""
+    options = options_of(args)
+    if options.model:
+        _check_model(options.model)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "The chat needs a terminal, and this is not one.",
+            "Use stretch run -p TEXT to get a reply without it.",
+        )
+    from app.chat.app import StretchApp
+
+    return StretchApp(options).run() or 0
