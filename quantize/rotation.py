@@ -54,27 +54,36 @@ def _rotates(quantized: bool, head_dims: Collection[int], first_head_dim: int) -
     return quantized and len(set(head_dims)) == 1 and first_head_dim % 64 == 0 and not rotation_disabled()
 
 
-def hadamard(values: NDArray[np.float32], size: int, scratch: NDArray[np.float32] | None = None) -> None:
+def hadamard(
+    values: NDArray[np.float32],
+    size: int,
+    scratch_a: NDArray[np.float32] | None = None,
+    scratch_b: NDArray[np.float32] | None = None,
+) -> None:
     """Rotate ``values`` in place, every ``size`` consecutive values as one vector.
 
     The steps and their order are those of ggml's own transform (scale, then butterflies of
-    length 1, 2, 4, ...), so the result is equal to it bit for bit.
+    length 1, 2, 4, ...), so the result is equal to it bit for bit. They are made on the transposed
+    vectors, where even the shortest butterfly runs over contiguous memory.
 
     Args:
         values: contiguous, its size a multiple of ``size``.
         size: a power of two.
-        scratch: room for as many values, to spare an allocation.
+        scratch_a: room for as many values, to spare an allocation.
+        scratch_b: the same.
     """
-    flat = values.reshape(-1)
-    other = np.empty_like(flat) if scratch is None else scratch[: flat.size]
-    flat *= np.float32(1) / np.sqrt(np.float32(size))
-    source, target = flat, other
+    n = values.size // size
+    source, target = (
+        (np.empty(n * size, np.float32) if s is None else s[: n * size]).reshape(size, n)
+        for s in (scratch_a, scratch_b)
+    )
+    vectors = values.reshape(n, size)
+    np.multiply(vectors.T, np.float32(1) / np.sqrt(np.float32(size)), out=source)
     step = 1
     while step < size:
-        pairs, sums = source.reshape(-1, 2, step), target.reshape(-1, 2, step)
+        pairs, sums = source.reshape(-1, 2, step * n), target.reshape(-1, 2, step * n)
         np.add(pairs[:, 0], pairs[:, 1], out=sums[:, 0])
         np.subtract(pairs[:, 0], pairs[:, 1], out=sums[:, 1])
         source, target = target, source
         step *= 2
-    if source is not flat:
-        flat[:] = source
+    vectors[:] = source.T
