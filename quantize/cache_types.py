@@ -1,13 +1,21 @@
 """The table of cache types: what K and V can be stored as, and what each costs.
 
 Pure data: importing this loads no native library. Sizes are ggml's own (block size in
-values, type size in bytes); ``tests/test_cache_types.py`` compares them with the library.
+values, type size in bytes); ``tests/quantize/test_cache_types.py`` compares them with the library.
+
+What limits a choice:
+
+- a block must not cross a head, so the block size has to divide the size of every head;
+- quantized V needs flash attention;
+- models with latent attention (MLA) take one type for both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd
 
 from quantize.errors import CacheTypeError
 
@@ -58,7 +66,7 @@ class CacheType:
         blocks = " or ".join(str(v.block_size) for v in self.variants)
         raise CacheTypeError(
             f"{self.name} stores blocks of {blocks} values and this model's heads have {head_dim}.",
-            "Choose a type with smaller blocks, for example q8_0, or f16.",
+            f"The nearest type that fits is {nearest_stock(self, head_dim).name}.",
         )
 
     def bits(self, head_dim: int = 128) -> float:
@@ -106,6 +114,23 @@ def cache_type(name: str) -> CacheType:
     return found
 
 
+def nearest_stock(wanted: CacheType, head_dim: int) -> CacheType:
+    """The stock type nearest in size to ``wanted`` whose blocks divide heads of ``head_dim`` values.
+
+    Of two that are equally near the larger one, and of equal sizes the first of the table.
+    """
+    smallest = wanted.variants[-1]
+    bits = Fraction(smallest.type_size * 8, smallest.block_size)
+
+    def distance(candidate: CacheType) -> tuple[Fraction, Fraction]:
+        v = candidate.variants[0]
+        size = Fraction(v.type_size * 8, v.block_size)
+        return abs(size - bits), -size
+
+    fits = [t for t in _TABLE if not t.native and head_dim % t.variants[0].block_size == 0]
+    return min(fits, key=distance)
+
+
 @dataclass(frozen=True, slots=True)
 class CachePair:
     """The types of K and V together: one cache setting."""
@@ -117,6 +142,41 @@ class CachePair:
     def label(self) -> str:
         """``q8_0`` if both are the same, else ``q8_0/q4_0``."""
         return self.k.name if self.k == self.v else f"{self.k.name}/{self.v.name}"
+
+    def type_ids(self, head_dims_k: Collection[int], head_dims_v: Collection[int]) -> tuple[int, int]:
+        """ggml's type ids of K and V for a model with heads of these sizes.
+
+        A model whose layers have heads of different sizes takes one row format for all of them.
+
+        Raises:
+            CacheTypeError: if no block size divides all of them; the hint names a type that fits.
+        """
+        return self.k.variant(gcd(*head_dims_k)).id, self.v.variant(gcd(*head_dims_v)).id
+
+    def obstacle(
+        self,
+        head_dims_k: Collection[int],
+        head_dims_v: Collection[int],
+        *,
+        flash_attention: bool = True,
+        mla: bool = False,
+    ) -> str:
+        """Why this setting cannot be used with a model, in one sentence; empty if it can.
+
+        Args:
+            head_dims_k: sizes of the model's heads of K.
+            head_dims_v: the same for V.
+            mla: whether the model has latent attention.
+        """
+        if mla and self.k != self.v:
+            return "This model keeps K and V as one vector, so both take the same type."
+        if self.v.quantized and not flash_attention:
+            return f"{self.v.name} as V needs flash attention, which this model runs without."
+        try:
+            self.type_ids(head_dims_k, head_dims_v)
+        except CacheTypeError as error:
+            return str(error)
+        return ""
 
     def __str__(self) -> str:
         return self.label
