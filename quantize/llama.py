@@ -23,6 +23,7 @@ LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
 
 _keep: dict[str, Any] = {}  # callbacks must outlive the calls that use them
+_libc = ctypes.CDLL(None)
 
 
 def send_log_to(sink: Callable[[int, str], None]) -> None:
@@ -34,6 +35,31 @@ def send_log_to(sink: Callable[[int, str], None]) -> None:
     callback = L.llama_log_callback(forward)
     L.llama_log_set(callback, ctypes.c_void_p())
     _keep["log"] = callback
+
+
+class StopFlag:
+    """A flag that llama.cpp looks at during a computation, without taking Python's lock.
+
+    It asks its abort callback before every node of the graph, hundreds of times per token, from
+    its own thread. A Python function there would fight for the interpreter's lock each time. The
+    flag is a C string instead, empty or not, and the callback is the C library's ``strlen``:
+    zero goes on, one stops.
+    """
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(2)
+        self.address = ctypes.cast(self._text, ctypes.c_void_p)
+
+    def __bool__(self) -> bool:
+        return self._text.raw[:1] != b"\0"
+
+    def set(self) -> None:
+        """Stop what runs. Any thread may call this."""
+        self._text[0] = b"!"
+
+    def clear(self) -> None:
+        """Let computations run again."""
+        self._text[0] = b"\0"
 
 
 class Model:
@@ -177,7 +203,6 @@ class Context:
         params.offload_kqv = offload_kv
         params.no_perf = True
         self.model = model
-        self._aborted = False
         self.handle = L.llama_init_from_model(model.handle, params)
         if not self.handle:
             raise EngineError(
@@ -188,7 +213,13 @@ class Context:
         self.n_batch: int = L.llama_n_batch(self.handle)
         self.n_ubatch: int = L.llama_n_ubatch(self.handle)
         self._batch = L.llama_batch_init(self.n_batch, 0, 1)
-        self._abort: Any = None
+        shape = (self.n_batch,)
+        self._tokens = np.ctypeslib.as_array(self._batch.token, shape)
+        self._positions = np.ctypeslib.as_array(self._batch.pos, shape)
+        self._wanted = np.ctypeslib.as_array(self._batch.logits, shape)
+        np.ctypeslib.as_array(self._batch.n_seq_id, shape)[:] = 1
+        self._seq = -1
+        self._stop: Any = None
 
     def close(self) -> None:
         """Free the cache."""
@@ -207,8 +238,14 @@ class Context:
 
     def abort_when(self, wanted: Callable[[], bool]) -> None:
         """Ask ``wanted()`` during every computation; True stops it (``decode`` then returns 2)."""
-        self._abort = L.ggml_abort_callback(lambda _user: bool(wanted()))
-        L.llama_set_abort_callback(self.handle, self._abort, ctypes.c_void_p())
+        self._stop = L.ggml_abort_callback(lambda _user: bool(wanted()))
+        L.llama_set_abort_callback(self.handle, self._stop, ctypes.c_void_p())
+
+    def stop_with(self, flag: StopFlag) -> None:
+        """Stop a computation when ``flag`` is set (``decode`` then returns 2)."""
+        callback = ctypes.cast(_libc.strlen, L.ggml_abort_callback)
+        L.llama_set_abort_callback(self.handle, callback, flag.address)
+        self._stop = (flag, callback)
 
     def decode(
         self, tokens: Sequence[int], position: int, *, seq: int = 0, logits: Sequence[int] | str = "last"
@@ -225,20 +262,29 @@ class Context:
         n = len(tokens)
         if not 0 < n <= self.n_batch:
             raise ValueError(f"a batch holds 1 to {self.n_batch} tokens, not {n}")
-        batch = self._batch
-        batch.n_tokens = n
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = position + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = seq
-            batch.logits[i] = logits == "all"
+        if seq != self._seq:
+            for i in range(self.n_batch):
+                self._batch.seq_id[i][0] = seq
+            self._seq = seq
+        self._batch.n_tokens = n
+        self._tokens[:n] = tokens
+        self._positions[:n] = np.arange(position, position + n)
+        self._wanted[:n] = logits == "all"
         if logits == "last":
-            batch.logits[n - 1] = True
+            self._wanted[n - 1] = True
         elif not isinstance(logits, str):
-            for i in logits:
-                batch.logits[i] = True
-        return int(L.llama_decode(self.handle, batch))
+            self._wanted[list(logits)] = True
+        return int(L.llama_decode(self.handle, self._batch))
+
+    def decode_one(self, token: int, position: int) -> int:
+        """``decode`` of a single token of sequence 0 with logits, with less ceremony."""
+        if self._seq != 0:
+            return self.decode((token,), position)
+        self._batch.n_tokens = 1
+        self._tokens[0] = token
+        self._positions[0] = position
+        self._wanted[0] = True
+        return int(L.llama_decode(self.handle, self._batch))
 
     def logits(self, index: int = -1) -> NDArray[np.float32]:
         """Logits of batch position ``index`` (-1: the last asked for), shape (n_vocab,); a view."""

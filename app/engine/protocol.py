@@ -249,12 +249,18 @@ class Finished:
     reason: str
     """``end``, ``length`` (max_tokens), ``stopped`` or ``context`` (the context filled while writing)."""
     text: str
+    """What this command wrote: the chunks joined. ``Generate.prefix`` is not part of it."""
     n_prompt: int
     n_cached: int
     n_generated: int
     prefill_s: float
     generate_s: float
     first_token_s: float
+    seed: int = -1
+    """The seed that was used, also when ``Sampling.seed`` asked for a fresh one."""
+    notes: tuple[str, ...] = ()
+    """Sentences about this reply that the user should see (a template that failed, a prompt that
+    had to be read again)."""
 
 
 @dataclass(frozen=True, slots=True)
