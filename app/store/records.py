@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -48,12 +48,12 @@ class Figures:
     def from_dict(cls, data: dict[str, Any]) -> Figures:
         """As ``from_json``, from an object that is parsed already."""
         kept: dict[str, Any] = {}
-        for f in fields(cls):
-            value, kind = data.get(f.name), type(f.default)
+        for name, default in asdict(cls()).items():
+            value, kind = data.get(name), type(default)
             if isinstance(value, bool):
                 continue
             if isinstance(value, kind) or (kind is float and isinstance(value, int)):
-                kept[f.name] = kind(value)
+                kept[name] = kind(value)
         return cls(**kept)
 
 
