@@ -25,8 +25,8 @@ there before it is used, and nothing is allocated from a count.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ CELL_EXT_SIZE = 12
 MAX_PARTS = 3
 MAX_STREAMS = 256  # LLAMA_MAX_SEQ
 MAX_LAYERS = 4096  # eight times LLAMA_MAX_LAYERS
+_ROWS_HEADER = 12
 _F32 = 0
 
 
@@ -59,6 +60,22 @@ class Rows:
     """Of the first byte, after the header of these rows."""
     size: int
     """Bytes of all cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What K or V of one layer is stored as."""
+
+    type_id: int
+    n_values: int
+    """Per cell."""
+    row_size: int
+    """Bytes per cell."""
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of one value; only for types without blocks."""
+        return self.row_size // self.n_values if self.n_values else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +164,72 @@ def read_state(data: NDArray[np.uint8]) -> SavedState:
     )
 
 
+def write_part(
+    state: SavedState,
+    part: Part,
+    out: NDArray[np.uint8],
+    offset: int,
+    k: Sequence[RowShape],
+    v: Sequence[RowShape],
+    *,
+    v_trans: bool,
+) -> Part:
+    """Write everything of ``part`` but its rows into ``out``, for rows of another shape.
+
+    Args:
+        offset: where the part begins in ``out``, which has ``part_size`` bytes from there on.
+        k: the new rows of K, one per layer.
+        v: the new rows of V.
+        v_trans: store V as columns.
+
+    Returns:
+        The part as it stands in ``out``: where the rows have to be written.
+    """
+    before = part.cells_offset + part.n_cells * part.cell_size - part.offset
+    out[offset : offset + before] = state.data[part.offset : part.offset + before]
+    if part.n_cells == 0:
+        return replace(part, offset=offset, cells_offset=offset + before)
+    position = offset + before
+    struct.pack_into("<II", out.data, position, v_trans, len(k))
+    position += 8
+    placed: list[Rows] = []
+    for i, shape in enumerate((*k, *v)):
+        if i >= len(k) and v_trans:
+            struct.pack_into("<iII", out.data, position, shape.type_id, shape.element_size, shape.n_values)
+            row_size, n_columns = shape.element_size, shape.n_values
+        else:
+            struct.pack_into("<iQ", out.data, position, shape.type_id, shape.row_size)
+            row_size, n_columns = shape.row_size, 0
+        position += _ROWS_HEADER
+        size = shape.row_size * part.n_cells
+        placed.append(Rows(shape.type_id, row_size, n_columns, position, size))
+        position += size
+    empty_streams = part.n_stream - (part.cells_offset - part.offset) // 4 + 1
+    out[position : position + 4 * empty_streams] = 0
+    position += 4 * empty_streams
+    return Part(
+        offset,
+        position - offset,
+        part.n_stream,
+        part.n_cells,
+        offset + part.cells_offset - part.offset,
+        part.cell_size,
+        v_trans,
+        tuple(placed[: len(k)]),
+        tuple(placed[len(k) :]),
+    )
+
+
+def part_size(
+    n_cells: int, rows: Iterable[RowShape], *, n_stream: int = 1, cell_size: int = CELL_SIZE
+) -> int:
+    """Bytes of a part with these rows (K and V of every layer)."""
+    size = 4 + 4 * n_stream
+    if n_cells:
+        size += 8 + n_cells * cell_size + sum(_ROWS_HEADER + n_cells * r.row_size for r in rows)
+    return size
+
+
 class _Reader:
     """Tries the readings that are possible from an offset on."""
 
@@ -216,17 +299,7 @@ class _Reader:
             offset = found.offset + found.size
         if found is None:
             return Part(start, offset - start, n_stream, 0, offset, cell_size, False, (), ())
-        return Part(
-            start,
-            offset - start,
-            n_stream,
-            found.n_cells,
-            found.cells_offset,
-            cell_size,
-            found.v_trans,
-            found.k,
-            found.v,
-        )
+        return replace(found, offset=start, size=offset - start, n_stream=n_stream)
 
     def stream(self, start: int, n_cells: int, cell_size: int, has_v: bool) -> Part:
         offset = start
@@ -264,7 +337,7 @@ class _Reader:
                 raise self.fail(offset, f"a layer of type {type_id}")
             if row_size % known.type_size or (transposed and row_size != known.type_size):
                 raise self.fail(offset, f"rows of {row_size} bytes of type {type_id}")
-            offset += 12
+            offset += _ROWS_HEADER
             if size > self.data.size - offset:
                 raise self.fail(offset, f"{n_cells} rows of {row_size} bytes do not fit in the rest")
             found.append(Rows(type_id, row_size, n_columns, offset, size))
@@ -290,7 +363,7 @@ class _Reader:
                 if offset == self.data.size:
                     break
                 type_id, row_size = self.take(offset, "<iQ")
-                offset += 12
+                offset += _ROWS_HEADER
                 if type_id != _F32 or row_size * n_cells > self.data.size - offset:
                     return 0
                 offset += row_size * n_cells

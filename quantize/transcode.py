@@ -16,22 +16,21 @@ Usage, all in the engine's process::
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantize import ggml
 from quantize.buffers import release
-from quantize.errors import StateError
+from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.rotation import hadamard, rotation_k, rotation_v
-from quantize.state import CELL_SIZE, HEADER_SIZE, Part, Rows, SavedState
+from quantize.state import HEADER_SIZE, Part, Rows, RowShape, SavedState, part_size, write_part
 
 Progress = Callable[[int, int], bool | None]
 """Called from several threads in turn with (bytes written, bytes in all); False cancels."""
@@ -52,7 +51,7 @@ def default_threads() -> int:
 def working_bytes(geometry: Geometry, n_threads: int = 0) -> int:
     """Most memory that ``transcode`` takes besides the two states."""
     widest = max((max(h.n_embd_k, h.n_embd_v) for part in geometry.parts for h in part), default=0)
-    return (n_threads or default_threads()) * 5 * 4 * max(CHUNK, widest)
+    return (n_threads or default_threads()) * 4 * 4 * max(CHUNK, widest)
 
 
 def state_size(geometry: Geometry, n_cells: Sequence[int], type_k: int, type_v: int) -> int:
@@ -66,9 +65,9 @@ def state_size(geometry: Geometry, n_cells: Sequence[int], type_k: int, type_v: 
     Raises:
         CacheTypeError: if a type's blocks do not divide a row.
     """
-    k, v = ggml.row_format(type_k), ggml.row_format(type_v)
     return HEADER_SIZE + sum(
-        _part_size(layers, n, CELL_SIZE, k, v) for layers, n in zip(geometry.parts, n_cells, strict=True)
+        part_size(n, chain(*_shapes(layers, type_k, type_v)))
+        for layers, n in zip(geometry.parts, n_cells, strict=True)
     )
 
 
@@ -79,10 +78,14 @@ def transcoded_size(state: SavedState, geometry: Geometry, type_k: int, type_v: 
         StateError: if the state cannot be transcoded or belongs to a model of another shape.
         CacheTypeError: if a type's blocks do not divide a row.
     """
-    k, v = ggml.row_format(type_k), ggml.row_format(type_v)
     _check(state, geometry)
     return HEADER_SIZE + sum(
-        4 + 4 * part.n_stream + _part_size(layers, part.n_cells, part.cell_size, k, v) - 8
+        part_size(
+            part.n_cells,
+            chain(*_shapes(layers, type_k, type_v)),
+            n_stream=part.n_stream,
+            cell_size=part.cell_size,
+        )
         for part, layers in zip(state.parts, geometry.parts, strict=True)
     )
 
@@ -94,35 +97,42 @@ def transcode(
     type_v: int,
     out: NDArray[np.uint8],
     *,
+    flash_attention: bool = True,
     on_progress: Progress | None = None,
     n_threads: int = 0,
     consume: bool = False,
 ) -> bool:
     """Write ``state`` in other types into ``out``. False if ``on_progress`` cancelled it.
 
-    The result is a state for contexts with flash attention, whatever the source was.
-
     Args:
         type_k: ggml type id of K, as for ``Context``.
         type_v: ggml type id of V.
         out: exactly ``transcoded_size`` bytes, writeable.
+        flash_attention: whether the context that will load it has flash attention (its V is
+            stored the other way round without).
         n_threads: 0 takes one per core.
         consume: give back the memory of the source as it is read. A source in memory is worthless
             afterwards (a file keeps its bytes), so only with a buffer from ``allocate``.
 
     Raises:
         StateError: if the state cannot be transcoded or belongs to a model of another shape.
-        CacheTypeError: if a type cannot hold these rows.
+        CacheTypeError: if a type cannot hold these rows, or V is to be quantized without flash
+            attention.
         ValueError: if ``out`` has another size.
     """
     size = transcoded_size(state, geometry, type_k, type_v)
     if out.size != size or not out.flags.c_contiguous:
         raise ValueError(f"the transcoded state takes {size} bytes, the buffer has {out.size}")
+    if not flash_attention and ggml.row_format(type_v).quantized:
+        raise CacheTypeError("Quantized V needs flash attention, which this model runs without.")
     out[:HEADER_SIZE] = state.data[:HEADER_SIZE]
     tensors: list[_Tensor] = []
     offset = HEADER_SIZE
     for part, layers in zip(state.parts, geometry.parts, strict=True):
-        offset = _lay_out(state.data, part, layers, geometry.first, type_k, type_v, out, offset, tensors)
+        shapes = _shapes(layers, type_k, type_v)
+        placed = write_part(state, part, out, offset, *shapes, v_trans=not flash_attention)
+        tensors += _tensors(part, placed, layers, geometry.first)
+        offset += placed.size
     run = _Run(state.data, out, tensors, on_progress, consume)
     threads = n_threads or default_threads()
     if threads == 1 or size < CHUNK:
@@ -141,10 +151,9 @@ class _Tensor:
     """K or V of one layer, from one type to another."""
 
     source: Rows
+    target: Rows
     source_format: ggml.RowFormat
     target_format: ggml.RowFormat
-    target_offset: int
-    target_size: int
     n_cells: int
     n_values: int
     """Per cell."""
@@ -153,13 +162,13 @@ class _Tensor:
     cells_left: int
 
 
-def _part_size(
-    layers: Sequence[LayerHeads], n_cells: int, cell_size: int, k: ggml.RowFormat, v: ggml.RowFormat
-) -> int:
-    if n_cells == 0:
-        return 8
-    rows = sum(24 + n_cells * (k.row_size(h.n_embd_k) + v.row_size(h.n_embd_v)) for h in layers)
-    return 8 + n_cells * cell_size + 8 + rows
+def _shapes(layers: Sequence[LayerHeads], type_k: int, type_v: int) -> tuple[list[RowShape], list[RowShape]]:
+    """The rows of K and of V, one per layer."""
+    k, v = ggml.row_format(type_k), ggml.row_format(type_v)
+    return (
+        [RowShape(type_k, h.n_embd_k, k.row_size(h.n_embd_k)) for h in layers],
+        [RowShape(type_v, h.n_embd_v, v.row_size(h.n_embd_v)) for h in layers],
+    )
 
 
 def _check(state: SavedState, geometry: Geometry) -> None:
@@ -190,48 +199,20 @@ def _check(state: SavedState, geometry: Geometry) -> None:
                     )
 
 
-def _lay_out(
-    data: NDArray[np.uint8],
-    part: Part,
-    layers: Sequence[LayerHeads],
-    first: LayerHeads,
-    type_k: int,
-    type_v: int,
-    out: NDArray[np.uint8],
-    offset: int,
-    tensors: list[_Tensor],
-) -> int:
-    """Write everything of a part but its rows, add those to ``tensors``, and return where it ends."""
-    before = part.k[0].offset - 12 - 8 if part.k else part.offset + part.size
-    out[offset : offset + before - part.offset] = data[part.offset : before]
-    offset += before - part.offset
-    if part.n_cells == 0:
-        return offset
-    struct.pack_into("<II", out.data, offset, 0, len(layers))
-    offset += 8
+def _tensors(part: Part, placed: Part, layers: Sequence[LayerHeads], first: LayerHeads) -> Iterator[_Tensor]:
+    """The work of one part."""
     dims_k, dims_v = {h.head_dim_k for h in layers}, {h.head_dim_v for h in layers}
-    for rows, type_id in ((part.k, type_k), (part.v, type_v)):
-        target = ggml.row_format(type_id)
-        for heads, source in zip(layers, rows, strict=True):
-            source_format = ggml.row_format(source.type_id)
-            if rows is part.k:
-                n_values = heads.n_embd_k
-                turns = [rotation_k(f.quantized, dims_k, first.head_dim_k) for f in (source_format, target)]
-            else:
-                n_values = heads.n_embd_v
-                turns = [rotation_v(f.quantized, dims_v, first.head_dim_v) for f in (source_format, target)]
-            row_size = target.row_size(n_values)
-            struct.pack_into("<iQ", out.data, offset, type_id, row_size)
-            offset += 12
-            size = row_size * part.n_cells
-            turn = max(turns) if turns[0] != turns[1] else 0
-            tensors.append(
-                _Tensor(
-                    source, source_format, target, offset, size, part.n_cells, n_values, turn, part.n_cells
-                )
-            )
-            offset += size
-    return offset
+
+    def tensor(source: Rows, target: Rows, n_values: int, rotation: Callable[[bool], int]) -> _Tensor:
+        formats = ggml.row_format(source.type_id), ggml.row_format(target.type_id)
+        before, after = (rotation(f.quantized) for f in formats)
+        turn = 0 if before == after else max(before, after)
+        return _Tensor(source, target, *formats, part.n_cells, n_values, turn, part.n_cells)
+
+    for heads, source, target in zip(layers if part.n_cells else (), part.k, placed.k, strict=True):
+        yield tensor(source, target, heads.n_embd_k, lambda q: rotation_k(q, dims_k, first.head_dim_k))
+    for heads, source, target in zip(layers if part.n_cells else (), part.v, placed.v, strict=True):
+        yield tensor(source, target, heads.n_embd_v, lambda q: rotation_v(q, dims_v, first.head_dim_v))
 
 
 class _Run:
@@ -250,7 +231,7 @@ class _Run:
         self.on_progress = on_progress
         self.consume = consume
         self.lock = threading.Lock()
-        self.jobs = (job for t in tensors if t.target_size for job in _jobs(t))
+        self.jobs = (job for t in tensors if t.n_values for job in _jobs(t))
         self.done = 0
         self.cancelled = False
         self.widest = max((CHUNK, *(t.n_values for t in tensors)))
@@ -258,34 +239,28 @@ class _Run:
     def work(self) -> None:
         """Convert chunk after chunk until there are none left."""
         values, scratch_a, scratch_b = (np.empty(self.widest, np.float32) for _ in range(3))
-        raw_in, raw_out = (np.empty(self.widest * 4, np.uint8) for _ in range(2))
-        while (job := self.take()) is not None:
-            tensor, start, end = job
-            n = (end - start) * tensor.n_values
-            target_row = tensor.target_size // tensor.n_cells
-            position = tensor.target_offset + start * target_row
-            out = self.out[position : position + (end - start) * target_row]
-            plain = tensor.source_format.id == tensor.target_format.id and not tensor.turn
-            if plain and not tensor.source.n_columns:
-                out[:] = self.source_rows(tensor, start, end)
-            else:
-                self.read(tensor, start, end, values[:n], raw_in)
-                if tensor.turn:
-                    hadamard(values[:n], tensor.turn, scratch_a, scratch_b)
-                if _aligned(out):
-                    ggml.quantize(tensor.target_format, values[:n], out)
+        raw = np.empty(self.widest * 4, np.uint8)
+        try:
+            while (job := self.take()) is not None:
+                tensor, start, end = job
+                source, target = tensor.source, tensor.target
+                plain = source.type_id == target.type_id and not tensor.turn
+                if plain and not source.n_columns and not target.n_columns:
+                    _rows(self.out, target, start, end)[:] = _rows(self.data, source, start, end)
                 else:
-                    ggml.quantize(tensor.target_format, values[:n], raw_out[: out.size])
-                    out[:] = raw_out[: out.size]
-            self.finish(tensor, end - start, out.size)
+                    chunk = values[: (end - start) * tensor.n_values]
+                    self.read(tensor, start, end, chunk, raw)
+                    if tensor.turn:
+                        hadamard(chunk, tensor.turn, scratch_a, scratch_b)
+                    self.write(tensor, start, end, chunk, raw)
+                self.finish(tensor, end - start)
+        except BaseException:
+            self.cancelled = True  # the other threads stop too
+            raise
 
     def take(self) -> tuple[_Tensor, int, int] | None:
         with self.lock:
             return None if self.cancelled else next(self.jobs, None)
-
-    def source_rows(self, tensor: _Tensor, start: int, end: int) -> NDArray[np.uint8]:
-        first = tensor.source.offset + start * tensor.source.row_size
-        return self.data[first : first + (end - start) * tensor.source.row_size]
 
     def read(
         self, tensor: _Tensor, start: int, end: int, values: NDArray[np.float32], raw: NDArray[np.uint8]
@@ -293,23 +268,34 @@ class _Run:
         """The values of cells ``start`` to ``end``."""
         rows = tensor.source
         if rows.n_columns:
-            columns = self.data[rows.offset : rows.offset + rows.size].reshape(
-                rows.n_columns, tensor.n_cells, rows.row_size
-            )
             source = raw[: (end - start) * rows.n_columns * rows.row_size]
-            source.reshape(end - start, rows.n_columns, rows.row_size)[:] = columns[:, start:end].swapaxes(
-                0, 1
-            )
+            source.reshape(end - start, rows.n_columns, -1)[:] = _columns(self.data, rows, start, end)
         else:
-            source = self.source_rows(tensor, start, end)
+            source = _rows(self.data, rows, start, end)
             if not _aligned(source):
                 raw[: source.size] = source
                 source = raw[: source.size]
         ggml.dequantize(tensor.source_format, source, values)
 
-    def finish(self, tensor: _Tensor, n_cells: int, n_bytes: int) -> None:
+    def write(
+        self, tensor: _Tensor, start: int, end: int, values: NDArray[np.float32], raw: NDArray[np.uint8]
+    ) -> None:
+        """Store the values of cells ``start`` to ``end``."""
+        rows = tensor.target
+        if rows.n_columns:
+            target = raw[: (end - start) * rows.n_columns * rows.row_size]
+            ggml.quantize(tensor.target_format, values, target)
+            _columns(self.out, rows, start, end)[:] = target.reshape(end - start, rows.n_columns, -1)
+            return
+        out = _rows(self.out, rows, start, end)
+        target = out if _aligned(out) else raw[: out.size]
+        ggml.quantize(tensor.target_format, values, target)
+        if target is not out:
+            out[:] = target
+
+    def finish(self, tensor: _Tensor, n_cells: int) -> None:
         with self.lock:
-            self.done += n_bytes
+            self.done += tensor.target.size // tensor.n_cells * n_cells
             tensor.cells_left -= n_cells
             if self.consume and tensor.cells_left == 0:
                 release(self.data, tensor.source.offset, tensor.source.offset + tensor.source.size)
@@ -323,6 +309,17 @@ def _jobs(tensor: _Tensor) -> Iterator[tuple[_Tensor, int, int]]:
     bounds = [*range(0, tensor.n_cells, step), tensor.n_cells]
     for start, end in pairwise(bounds):
         yield tensor, start, end
+
+
+def _rows(data: NDArray[np.uint8], rows: Rows, start: int, end: int) -> NDArray[np.uint8]:
+    """Bytes of the rows of cells ``start`` to ``end``: a flat view."""
+    return data[rows.offset + start * rows.row_size : rows.offset + end * rows.row_size]
+
+
+def _columns(data: NDArray[np.uint8], rows: Rows, start: int, end: int) -> NDArray[np.uint8]:
+    """The same of rows that are stored as columns: a view, shape (cells, n_columns, element size)."""
+    columns = data[rows.offset : rows.offset + rows.size].reshape(rows.n_columns, -1, rows.row_size)
+    return columns[:, start:end].swapaxes(0, 1)
 
 
 def _aligned(data: NDArray[np.uint8]) -> bool:
