@@ -45,6 +45,11 @@ class PreviewWanted(Message):
 
 
 @dataclass
+class PanelLeft(Message):
+    """The person is done with the panel: the focus goes back to where text is written."""
+
+
+@dataclass
 class NextPresetWanted(Message):
     """Go on to the next cache preset."""
 
@@ -222,12 +227,15 @@ class Action:
     """The slash command that does it."""
 
 
+Kind = Literal["info", "good", "warning", "error"]
+
+
 @dataclass
 class Notice(Message):
     """One quiet line in the conversation."""
 
     text: str
-    kind: Literal["info", "good", "warning", "error"] = "info"
+    kind: Kind = "info"
     actions: tuple[Action, ...] = ()
 
 

@@ -9,83 +9,223 @@ engine's reader thread only puts events into a queue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.chat.messages import Phase
+from app.chat import messages as news
+from app.chat.cache_wishes import CacheWishes
+from app.chat.engine_life import EngineLife, LoadPlan
+from app.chat.messages import Action, Notice, Phase
+from app.chat.page import Page
+from app.chat.talk import Talk
 from app.engine import protocol
+from app.options import LATEST, ChatOptions
+from app.store.preferences import EVERYWHERE, Preferences, Scope
+from app.store.records import Attachment
+from app.store.settings import Settings
+from app.store.store import Store
+from quantize.errors import StoreError, StretchError
 
 if TYPE_CHECKING:
     from textual.message import Message
 
-    from app.store.settings import Settings
-    from app.store.store import Store
+ASK_EVERY_S = 2.0
+"""How often the figures are asked for while nothing happens (the machine's memory changes)."""
 
 
 class Session:
     """One conversation with one engine.
 
-    Attributes that widgets may read (never write): ``phase``, ``loaded`` (model and its
-    cache, or None), ``status`` (the last figures, or None), ``conversation_id``,
-    ``settings``, ``store``, ``busy`` (a reply is being made).
+    Attributes that widgets may read: ``phase``, ``fraction``, ``loaded``, ``status``,
+    ``page`` (the conversation), ``cache``, ``settings``, ``store``, ``preferences``.
     """
 
-    phase: Phase
-    loaded: protocol.Loaded | None
-    status: protocol.Status | None
-    conversation_id: int
-    settings: Settings
-    store: Store
+    def __init__(
+        self,
+        store: Store,
+        preferences: Preferences,
+        post: Callable[[Message], object],
+        *,
+        log_path: Path,
+        options: ChatOptions | None = None,
+    ) -> None:
+        self.options = options or ChatOptions()
+        self.store = store
+        self.preferences = preferences
+        self.post = post
+        self.page = Page(store)
+        self.cache = CacheWishes(self)
+        self.status: protocol.Status | None = None
+        self.overrides = dict(self.options.overrides)
+        self.model = self.options.model
+        self.life = EngineLife(log_path, self._on_event, self.announce_phase, self._on_trouble)
+        self.talk = Talk(self)
+        self.settings: Settings = preferences.resolve(overrides=self.overrides)
+        self._ticker: asyncio.TimerHandle | None = None
+        self._told: set[str] = set()
 
-    def __init__(self, store: Store, settings: Settings, post: Callable[[Message], object]) -> None: ...
+    # ---------------------------------------------------------------- state
+
+    @property
+    def phase(self) -> Phase:
+        """What the engine does now."""
+        if self.life.state != "up":
+            return self.life.state
+        if self.talk.writing:
+            return "writing"
+        if self.talk.reading:
+            return "reading"
+        return "switching" if self.cache.changing else "ready"
+
+    @property
+    def fraction(self) -> float:
+        """How much of a load is done."""
+        return self.life.fraction
+
+    @property
+    def loaded(self) -> protocol.Loaded | None:
+        """The model, or None while there is none."""
+        return self.life.loaded
+
+    @property
+    def conversation_id(self) -> int:
+        """The conversation on the page, 0 while it has no message."""
+        return self.page.id
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is being made or waits for the engine."""
+        return self.talk.reply is not None
+
+    def notify(
+        self, text: str, kind: news.Kind = "info", actions: Sequence[Action] = (), *, once: bool = False
+    ) -> None:
+        """Put one quiet line into the conversation."""
+        if once:
+            if text in self._told:
+                return
+            self._told.add(text)
+        self.post(Notice(text, kind, tuple(actions)))
+
+    def complain(self, error: StretchError, actions: Sequence[Action] = ()) -> None:
+        """Say what went wrong and what to do next."""
+        self.notify(str(error), "error", actions)
 
     # ---------------------------------------------------------------- life
 
-    def start(self, model: str) -> None:
-        """Start the engine and load ``model`` (a name or a path). Returns at once."""
+    def start(self) -> None:
+        """Open the conversation that was asked for and load its model. Returns at once."""
+        for sentence in (*self.store.notices, *self.preferences.problems):
+            self.notify(sentence, "warning")
+        resume = self.options.resume
+        if resume == LATEST:
+            latest = self.store.latest()
+            resume = latest.id if latest else None
+        if resume is not None:
+            try:
+                self.page.open(resume)
+            except StoreError as error:
+                self.complain(error)
+        if self.page.id and not self.model:
+            self.model = self.store.conversation(self.page.id).model
+        self.resolve_settings()
+        self.model = self.model or self.settings.default_model
+        self.resolve_settings()
+        self.post(news.ConversationOpened())
+        self.life.load(LoadPlan.of(self.model, self.settings))
+        self._tick()
 
     def close(self) -> None:
         """Commit what is unfinished and end the engine."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.talk.close()
+        self.life.close()
+        self.store.close()
+
+    def restart_engine(self) -> None:
+        """Start the engine again after it was given up."""
+        self.life.restart()
+
+    def load_model(self, name: str) -> None:
+        """Load another model; the conversation stays and is read again."""
+        self.talk.interrupt()
+        self.model = name
+        if self.page.id:
+            self.store.set_model(self.page.id, name)
+        self.resolve_settings()
+        self.status = None
+        self.life.load(LoadPlan.of(name, self.settings))
 
     # ---------------------------------------------------------------- talking
 
-    def send_message(self, text: str) -> None:
+    def send_message(self, text: str, attachments: Sequence[Attachment] = ()) -> None:
         """Say something. Before the engine is ready, or while it writes, the message waits."""
+        self.talk.say(text, attachments)
 
     def stop(self) -> bool:
         """Stop the reply or the prefill. False if nothing runs."""
+        return self.talk.stop()
 
     def regenerate(self, message_id: int = 0) -> None:
         """Write a reply again as a sibling of the old one."""
+        self.talk.regenerate(message_id)
 
     def continue_reply(self, message_id: int = 0) -> None:
         """Let an unfinished reply go on from its last word."""
+        self.talk.continue_reply(message_id)
 
-    def edit(self, message_id: int, text: str) -> None:
+    def edit(self, message_id: int, text: str, attachments: Sequence[Attachment] = ()) -> None:
         """Say a user message differently: a sibling of it, with a new reply."""
+        self.talk.edit(message_id, text, attachments)
 
     def switch_branch(self, message_id: int, step: int) -> None:
         """Show the previous or the next sibling of a message."""
+        self.talk.switch_branch(message_id, step)
 
-    # ---------------------------------------------------------------- the cache and the model
+    def resolve_full(self, option: protocol.FullOption | None) -> None:
+        """Take one of the ways out of a full context and go on with the reply; None takes none."""
+        self.talk.resolve_full(option)
 
-    def set_cache(self, type_k: str = "", type_v: str = "", *, reprefill: bool = False) -> None:
-        """Change the types of the cache; empty leaves one as it is."""
+    async def count_tokens(self, text: str) -> int:
+        """Tokens of a text, by the loaded model.
 
-    def next_preset(self, step: int = 1) -> None:
-        """Go on to the next preset that this model can use."""
+        Raises:
+            StretchError: if the engine is not there.
+        """
+        command = protocol.CountTokens(self.life.link.next_id(), text)
+        return (await self.life.link.ask(command, protocol.TokenCount)).n_tokens
+
+    # ---------------------------------------------------------------- the cache
+
+    def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1) -> None:
+        """Change types, length or window of the cache; empty and negative leave a part as it is.
+
+        Raises:
+            CacheTypeError: if there is no such type.
+        """
+        self.cache.want(type_k, type_v, n_ctx, tail)
 
     def set_ctx(self, n_ctx: int) -> None:
         """Change the length of the context."""
+        self.cache.want(n_ctx=n_ctx)
 
     def set_tail(self, tail: int) -> None:
         """Change the window of exact tokens."""
+        self.cache.want(tail=tail)
+
+    def next_preset(self, step: int = 1) -> None:
+        """Go on to the next preset that this model can use."""
+        self.cache.next_preset(step)
 
     def undo_cache(self) -> None:
         """Go back to the cache before the last change."""
+        self.cache.undo()
 
     def reprefill(self) -> None:
         """Read the conversation again with the present types."""
+        self.cache.reprefill()
 
     async def preview_cache(
         self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1
@@ -95,35 +235,138 @@ class Session:
         Raises:
             StretchError: if the engine refuses or is not there.
         """
-        raise asyncio.CancelledError
-
-    async def count_tokens(self, text: str) -> int:
-        """Tokens of a text, by the loaded model.
-
-        Raises:
-            StretchError: if the engine is not there.
-        """
-        raise asyncio.CancelledError
-
-    def resolve_full(self, option: protocol.FullOption) -> None:
-        """Take one of the ways out of a full context and go on with the reply."""
-
-    def load_model(self, name: str) -> None:
-        """Load another model; the conversation stays and is read again."""
+        return await self.cache.preview(type_k, type_v, n_ctx, tail)
 
     # ---------------------------------------------------------------- conversations
 
     def open_conversation(self, conversation_id: int, message_id: int = 0) -> None:
-        """Go to a stored conversation."""
+        """Go to a stored conversation, with its model and its settings."""
+        self.talk.interrupt()
+        try:
+            self.page.open(conversation_id)
+            record = self.store.conversation(conversation_id)
+            if message_id and self.page.find(message_id) is None:
+                self.store.switch_to(message_id)
+                self.page.reload()
+        except StoreError as error:
+            self.complain(error)
+            return
+        self.post(news.ConversationOpened(message_id))
+        self._become_ready_for(record.model)
 
     def new_conversation(self) -> None:
         """Begin an empty one. It is stored with its first message."""
+        self.talk.interrupt()
+        self.page.clear()
+        self.post(news.ConversationOpened())
+        self._become_ready_for("")
 
     def rename(self, conversation_id: int, title: str) -> None:
         """Give a conversation another title."""
+        self.store.rename(conversation_id, title)
+        if conversation_id == self.page.id:
+            self.page.title = title
+            self.post(news.TitleChanged(title))
 
     def delete(self, conversation_id: int) -> None:
         """Delete a conversation; a new one follows if it was on the page."""
+        if conversation_id == self.page.id:
+            self.new_conversation()
+        self.store.delete(conversation_id)
 
     def set_setting(self, key: str, value: object, scope: str = "conversation") -> None:
-        """Change and remember one setting."""
+        """Change and remember one setting.
+
+        Raises:
+            UsageError: if there is no such setting or the value does not suit it.
+            StoreError: if it cannot be saved.
+        """
+        if scope == "conversation" and self.page.id:
+            where = Scope(conversation=self.page.id)
+        elif scope == "model" and self.model:
+            where = Scope(model=self.model)
+        else:
+            where = EVERYWHERE
+        self.preferences.set_for(where, key, value)
+        self.overrides.pop(key, None)
+        self.resolve_settings()
+        self.post(news.SettingsChanged(key))
+
+    # ---------------------------------------------------------------- inside
+
+    def resolve_settings(self) -> None:
+        """Read again what applies to the model and the conversation."""
+        self.settings = self.preferences.resolve(
+            model=self.model, conversation=self.page.id, overrides=self.overrides
+        )
+
+    def _become_ready_for(self, model: str) -> None:
+        """Bring model and cache to what the conversation on the page remembers."""
+        self.model = model or self.model
+        self.resolve_settings()
+        plan = self.life.plan
+        if plan is None or plan.name != self.model or self.life.state == "stopped":
+            self.load_model(self.model)
+            return
+        if self.life.loaded is None:
+            self.life.plan = LoadPlan.of(self.model, self.settings)
+            return
+        self.life.link.send(protocol.Forget(self.life.link.next_id()))
+        s = self.settings
+        self.cache.want(s.type_k, s.type_v, s.n_ctx or -1, s.tail, remember=False)
+
+    def announce_phase(self) -> None:
+        """Say what the engine does now."""
+        self.post(news.PhaseChanged(self.phase, self.life.fraction))
+
+    def _on_trouble(self, error: StretchError) -> None:
+        self.complain(
+            error, (Action("ctrl+o", "another model", "/model"), Action("", "try again", "/restart"))
+        )
+
+    def _on_event(self, event: protocol.Event) -> None:
+        match event:
+            case protocol.Loaded():
+                self._on_loaded(event)
+            case protocol.Status():
+                self.status = event
+                self.post(news.StatusChanged(event))
+            case protocol.CacheChanged():
+                self.cache.changed(event)
+            case protocol.Died():
+                self._on_died(event)
+            case protocol.Failed():
+                if not self.talk.on_failed(event) and not self.cache.failed(event):
+                    self.notify(f"{event.message} {event.hint}".strip(), "error")
+            case _:
+                self.talk.on_event(event)
+
+    def _on_loaded(self, loaded: protocol.Loaded) -> None:
+        self.cache.loaded(loaded)
+        self.life.keep(self.cache.now)
+        self.post(news.ModelChanged(loaded))
+        for note in loaded.model.notes:
+            self.notify(note, once=True)
+        self.ask_figures()
+        self.talk.engine_is_ready()
+        self.announce_phase()
+
+    def _on_died(self, died: protocol.Died) -> None:
+        switching = self.cache.engine_died()
+        kept = self.talk.engine_died()
+        again = "It was started again" if self.life.state == "restarting" else "It was not started again"
+        text = f"{died.sentence} {again}; the conversation is safe."
+        if switching:
+            text += " The cache keeps its earlier setting."
+        actions = [Action("f6", "go on with the reply", "/continue")] if kept else []
+        self.notify(text, "error", actions)
+
+    def ask_figures(self) -> None:
+        """Ask the engine for fresh figures."""
+        if self.life.loaded is not None:
+            self.life.link.send(protocol.Ask(self.life.link.next_id()))
+
+    def _tick(self) -> None:
+        if self.phase == "ready":
+            self.ask_figures()
+        self._ticker = asyncio.get_running_loop().call_later(ASK_EVERY_S, self._tick)

@@ -1,0 +1,164 @@
+"""The life of the engine: start, load, die, come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.chat.cache_control import CacheState
+from app.chat.engine_link import EngineLink, error_of
+from app.engine import protocol
+from app.store.settings import Settings
+from quantize.errors import EngineError, StretchError
+
+State = Literal["starting", "loading", "restarting", "up", "stopped"]
+
+MOST_DEATHS = 6
+"""Deaths in a row, without a load that succeeded in between, after which nothing is tried any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What to load: kept so that the same can be loaded again after a death."""
+
+    name: str
+    cache: CacheState
+    n_threads: int = 0
+    repack: bool = True
+    n_gpu_layers: int = 0
+
+    @classmethod
+    def of(cls, name: str, settings: Settings) -> LoadPlan:
+        """The plan that the settings ask for."""
+        cache = CacheState(settings.type_k, settings.type_v, settings.n_ctx, settings.tail)
+        return cls(name, cache, settings.n_threads, settings.repack, settings.n_gpu_layers)
+
+    def command(self, id: int, path: Path) -> protocol.Load:
+        """The command to the engine."""
+        c = self.cache
+        return protocol.Load(
+            id, str(path), c.n_ctx, c.type_k, c.type_v, c.tail, self.n_threads, self.repack, self.n_gpu_layers
+        )
+
+
+class EngineLife:
+    """Keeps an engine with a model alive.
+
+    Args:
+        on_event: events that are not about starting and loading.
+        on_state: called whenever ``state`` or ``fraction`` changed.
+        on_trouble: called with an error that the user should see.
+    """
+
+    def __init__(
+        self,
+        log_path: Path,
+        on_event: Callable[[protocol.Event], None],
+        on_state: Callable[[], None],
+        on_trouble: Callable[[StretchError], None],
+    ) -> None:
+        self.link = EngineLink(self._handle, log_path)
+        self.state: State = "stopped"
+        self.fraction = 0.0
+        self.loaded: protocol.Loaded | None = None
+        self.plan: LoadPlan | None = None
+        self._on_event, self._on_state, self._on_trouble = on_event, on_state, on_trouble
+        self._load_id = 0
+        self._deaths = 0
+        self._resolving: asyncio.Task[None] | None = None
+
+    def load(self, plan: LoadPlan) -> None:
+        """Load a model, starting the process if there is none. Returns at once."""
+        self.plan = plan
+        self._deaths = 0
+        self._begin("loading" if self.state == "up" else "starting")
+
+    def restart(self) -> None:
+        """Start again what died for good."""
+        if self.plan is not None and self.state == "stopped":
+            self.load(self.plan)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._resolving is not None:
+            self._resolving.cancel()
+        self.link.close()
+
+    def keep(self, cache: CacheState) -> None:
+        """Remember the present cache for a restart."""
+        if self.plan is not None:
+            p = self.plan
+            self.plan = LoadPlan(p.name, cache, p.n_threads, p.repack, p.n_gpu_layers)
+
+    # ---------------------------------------------------------------- inside
+
+    def _become(self, state: State, fraction: float = 0.0) -> None:
+        self.state, self.fraction = state, fraction
+        self._on_state()
+
+    def _begin(self, state: State) -> None:
+        self.loaded = None
+        self._become(state)
+        try:
+            self.link.start()
+        except EngineError as error:
+            self._become("stopped")
+            self._on_trouble(error)
+            return
+        if self._resolving is not None:
+            self._resolving.cancel()
+        self._resolving = asyncio.create_task(self._send_load())
+
+    async def _send_load(self) -> None:
+        from models.resolve import resolve
+
+        plan = self.plan
+        assert plan is not None
+        try:
+            path = await asyncio.to_thread(resolve, plan.name)
+        except StretchError as error:
+            self._become("stopped")
+            self._on_trouble(error)
+            return
+        self._load_id = self.link.next_id()
+        self.link.send(plan.command(self._load_id, path))
+
+    def _handle(self, event: protocol.Event) -> None:
+        match event:
+            case protocol.Hello():
+                if self.state in ("starting", "restarting"):
+                    self._become("loading")
+            case protocol.LoadProgress():
+                if event.id == self._load_id and self.state == "loading":
+                    self._become("loading", event.fraction)
+            case protocol.Loaded():
+                if event.id == self._load_id:
+                    self._deaths = 0
+                    self.loaded = event
+                    self.state = "up"
+                    self._on_event(event)
+            case protocol.Failed() if event.id == self._load_id:
+                self._become("stopped")
+                self._on_trouble(error_of(event))
+            case protocol.Died():
+                self._died(event)
+            case _:
+                self._on_event(event)
+
+    def _died(self, died: protocol.Died) -> None:
+        self.loaded = None
+        self._deaths += 1
+        self.state = "stopped" if self._deaths >= MOST_DEATHS else "restarting"
+        self._on_event(died)
+        if self.state == "stopped":
+            self._on_state()
+            self._on_trouble(
+                EngineError(
+                    "The engine ended several times in a row and was not started again.", died.sentence
+                )
+            )
+        else:
+            self._begin("restarting")
