@@ -1,0 +1,1 @@
+"""Generators of practice: each module has ``make(rng) -> list[Turn]`` and joins ``TASKS``."""
