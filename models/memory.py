@@ -105,7 +105,7 @@ def _own_groups() -> dict[str, str]:
     except OSError:
         return groups
     for line in text.splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         for controller in controllers.split(","):
             groups[controller] = path
     return groups

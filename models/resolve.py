@@ -1,0 +1,53 @@
+"""From what a person types to the file of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quantize.errors import ModelFileError, ModelNotFoundError
+
+BUILTIN: dict[str, str] = {
+    "builtin": "stretch-30m-q8_0.gguf",
+    "builtin-ternary": "stretch-30m-ternary-tq2_0.gguf",
+}
+"""The models in the package, by name."""
+
+_DIRECTORY = Path(__file__).parent / "builtin"
+
+
+def resolve(name: str) -> Path:
+    """The file of the model called ``name``: a built-in name or a path (``~`` stands for home).
+
+    Nothing is read; the file may still turn out to be damaged.
+
+    Raises:
+        ModelNotFoundError: if there is no such model.
+        ModelFileError: if it is a directory.
+    """
+    if name in BUILTIN:
+        path = _DIRECTORY / BUILTIN[name]
+        if not path.is_file():
+            raise ModelNotFoundError(
+                f"The built-in model {name} is missing from the installation.", "Install Stretch again."
+            )
+        return path
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise ModelFileError(f"{name} is a directory.", "Give the path of a .gguf file.")
+        if path.exists():
+            return path.absolute()
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown user
+        pass
+    raise ModelNotFoundError(
+        f"There is no model {name!r}.",
+        f"Give the path of a .gguf file or one of: {', '.join(BUILTIN)}.",
+    )
+
+
+def display_name(path: Path) -> str:
+    """A short name for a model's file: the built-in name, or the file's without its ending."""
+    for name, file in BUILTIN.items():
+        if path == _DIRECTORY / file:
+            return name
+    return path.stem
