@@ -307,6 +307,8 @@ class CachePreview:
     fits: bool
     sentence: str
     """One sentence for the user."""
+    reach: int = 0
+    """Longest context that would fit with these types, at most the trained one; 0 if not known."""
 
 
 @dataclass(frozen=True, slots=True)
