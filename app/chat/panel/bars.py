@@ -94,7 +94,25 @@ def _shared_cell(
         rest = max(parts[1:])
         return g.parts[first_length - 1], f"{styles[first]}|{styles[rest[1]]}"
     longest = max(parts)[1]
-    return g.parts[filled - 1], f"{styles[longest]}|{track}-back"
+    return g.parts[filled - 1], f"{styles[longest]}|{track}"
+
+
+def thin_bar(fraction: float, width: int, style: str, g: Glyphs, beyond: float = 0.0) -> Line:
+    """A bar of a line's thickness; from ``fraction`` to ``beyond`` it is drawn as what could be."""
+    steps = 2 if g.half_line else 1
+    end = round(min(1.0, max(0.0, fraction)) * width * steps)
+    beyond_end = round(min(1.0, max(fraction, beyond)) * width * steps)
+    cells: list[tuple[str, str]] = []
+    for x in range(width):
+        if (x + 1) * steps <= end:
+            cells.append((g.line, style))
+        elif x * steps < end:
+            cells.append((g.half_line, style))
+        elif (x + 1) * steps <= beyond_end:
+            cells.append((g.thin, "beyond"))
+        else:
+            cells.append((g.thin, "track"))
+    return join(cells)
 
 
 def join(cells: Iterable[tuple[str, str]]) -> Line:

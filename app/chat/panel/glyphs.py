@@ -25,6 +25,12 @@ class Glyphs:
     """An empty cell of a bar."""
     beyond: str
     """A cell that could be had, but for another limit."""
+    line: str
+    """A cell of a thin bar."""
+    half_line: str
+    """The last cell of a thin bar that ends in its middle; empty if cells do not divide."""
+    thin: str
+    """An empty cell of a thin bar."""
     heights: str
     """A column of a sparkline, lowest first; the first stands for nothing at all."""
     swatch: str
@@ -33,6 +39,8 @@ class Glyphs:
     """What is current."""
     tick: str
     """A place on a scale."""
+    here: str
+    """The present length on a scale."""
     dot: str
     """Between parts of a line."""
     textures: tuple[str, ...]
@@ -46,10 +54,14 @@ SMOOTH = Glyphs(
     parts=tuple("▏▎▍▌▋▊▉"),
     track="░",
     beyond="▒",
+    line="━",
+    half_line="╸",
+    thin="─",
     heights=" ▁▂▃▄▅▆▇█",
     swatch="■",
     mark="▸",
     tick="┊",
+    here="╋",
     dot="·",
     textures=("█", "▓", "▒", "▚", "░", "▞"),
 )
@@ -59,10 +71,14 @@ COARSE = Glyphs(
     parts=("▌",),
     track="░",
     beyond="▒",
+    line="═",
+    half_line="",
+    thin="─",
     heights=" ▄█",
     swatch="■",
     mark="►",
     tick="│",
+    here="╪",
     dot="·",
     textures=("█", "▓", "▒", "▌", "░", "▐"),
     ellipsis="...",
@@ -74,10 +90,14 @@ ASCII = Glyphs(
     parts=(),
     track=".",
     beyond="+",
+    line="=",
+    half_line="",
+    thin="-",
     heights=" .:|#",
     swatch="#",
     mark=">",
     tick="|",
+    here="+",
     dot="-",
     textures=("#", "%", "=", "o", ":", "x"),
     ellipsis="...",

@@ -1,0 +1,188 @@
+"""A widget of a few lines of styled text that repaints only the cells that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from app.chat.panel.bars import Line, Piece
+from app.chat.panel.glyphs import Glyphs, glyphs
+
+
+def changed_span(old: Line, new: Line) -> tuple[int, int] | None:
+    """First cell and end of what differs between two lines, None if nothing does.
+
+    Whole pieces are compared, so the span can be a little too wide and is never too narrow.
+    """
+    if old == new:
+        return None
+    start = 0
+    head = 0
+    for a, b in zip(old, new, strict=False):
+        if a != b:
+            break
+        start += cell_len(a.text)
+        head += 1
+    tail = 0
+    for a, b in zip(reversed(old[head:]), reversed(new[head:]), strict=False):
+        if a != b:
+            break
+        tail += 1
+    end = max(start + sum(cell_len(p.text) for p in line[head : len(line) - tail]) for line in (old, new))
+    same_width = sum(cell_len(p.text) for p in old) == sum(cell_len(p.text) for p in new)
+    if not same_width:
+        end = max(sum(cell_len(p.text) for p in old), sum(cell_len(p.text) for p in new))
+    return start, end
+
+
+class Lines(Widget):
+    """Lines of pieces; a piece names its style, a component class of this widget.
+
+    Styles combine with spaces (``"value cursor"``); ``"a|b"`` takes the colour of ``a`` on the
+    colour of ``b``. Text is never read as markup.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "title",
+        "muted",
+        "faint",
+        "value",
+        "current",
+        "warning",
+        "error",
+        "cursor",
+        "hover",
+        "track",
+        "weights",
+        "repacked",
+        "cache",
+        "buffers",
+        "program",
+        "others",
+        "beyond",
+        "tick",
+    }
+
+    DEFAULT_CSS = """
+    Lines {
+        height: auto;
+        width: 1fr;
+        & > .title { color: $foreground; text-style: bold; }
+        & > .muted { color: $text-muted; }
+        & > .faint { color: $text-disabled; }
+        & > .value { color: $foreground; }
+        & > .current { color: $text-primary; }
+        & > .warning { color: $text-warning; }
+        & > .error { color: $text-error; }
+        & > .cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
+        & > .hover { background: $foreground 8%; }
+        & > .track { color: $foreground 12%; }
+        & > .weights { color: $secondary; }
+        & > .repacked { color: $secondary 60%; }
+        & > .cache { color: $primary; }
+        & > .buffers { color: $primary 55%; }
+        & > .program { color: $foreground 75%; }
+        & > .others { color: $foreground 28%; }
+        & > .beyond { color: $primary 40%; }
+        & > .tick { color: $foreground 60%; }
+        &:ansi > .muted { text-style: dim; }
+        &:ansi > .faint { text-style: dim; }
+        &:ansi > .track { text-style: dim; }
+        &:ansi > .others { color: ansi_bright_black; }
+        &:ansi > .program { color: ansi_default; }
+        &:ansi > .hover { text-style: underline; }
+    }
+    """
+
+    ALLOW_SELECT = False
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes, markup=False)
+        self._lines: list[Line] = []
+
+    # ---------------------------------------------------------------- what subclasses use
+
+    def build(self, width: int) -> Sequence[Line]:
+        """The lines for this width, from what the widget knows now. Subclasses say which."""
+        return ()
+
+    def redraw(self) -> None:
+        """Build the lines again and repaint the cells that differ."""
+        if not self.is_mounted or self.size.width <= 0:
+            return
+        new = list(self.build(self.size.width))
+        old, self._lines = self._lines, new
+        if len(old) != len(new):
+            self.refresh(layout=True)
+            return
+        dirty = []
+        for y, (before, after) in enumerate(zip(old, new, strict=True)):
+            span = changed_span(before, after)
+            if span is not None:
+                dirty.append(Region(span[0], y, span[1] - span[0], 1))
+        if dirty:
+            self.refresh(*dirty)
+
+    @property
+    def textured(self) -> bool:
+        """Whether colours are too few to tell the segments of a bar apart."""
+        app = self.app
+        return app.native_ansi_color or app.no_color or app.console.color_system in (None, "standard")
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """The characters to draw with; with enough colours the track of a bar is solid."""
+        found = glyphs()
+        return found if self.textured or not found.parts else replace(found, track=found.full)
+
+    @property
+    def plain_text(self) -> str:
+        """All lines as text: for tests and for the clipboard."""
+        return "\n".join("".join(p.text for p in line).rstrip() for line in self._lines)
+
+    # ---------------------------------------------------------------- what Textual calls
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _theme: self.call_after_refresh(self._rebuild))
+
+    def on_resize(self) -> None:
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        if self.is_mounted and self.size.width > 0:
+            before = len(self._lines)
+            self._lines = list(self.build(self.size.width))
+            self.refresh(layout=before != len(self._lines))
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(self.build(width)) if width > 0 else len(self._lines)
+
+    def render_line(self, y: int) -> Strip:
+        width = self.size.width
+        base = self._rich("")
+        if y >= len(self._lines):
+            return Strip.blank(width, base)
+        segments = [Segment(piece.text, self._rich(piece.style)) for piece in self._lines[y]]
+        return Strip(segments).adjust_cell_length(width, base)
+
+    def _rich(self, name: str) -> Style:
+        front, _, back = name.partition("|")
+        style = self.get_visual_style(*front.split()).rich_style
+        if back and not self.textured:
+            behind = self.get_visual_style(back).rich_style
+            style = Style(color=style.color, bgcolor=behind.color)
+        return style
+
+
+def sides(left: Sequence[Piece], right: Sequence[Piece], width: int) -> Line:
+    """A line with one part at its left and one at its right edge."""
+    used = sum(cell_len(p.text) for p in (*left, *right))
+    return (*left, Piece(" " * max(1, width - used)), *right)

@@ -1,0 +1,136 @@
+"""The instrument beside the chat: memory, context, reach and speed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+
+from app.chat.format import setting
+from app.chat.messages import Phase
+from app.chat.panel.context_section import ContextSection
+from app.chat.panel.memory_section import MemorySection
+from app.chat.panel.speed_section import SpeedSection
+from app.chat.panel.stretch_table import StretchTable
+from app.engine.protocol import CacheChanged, CachePreview, Loaded, Status
+
+_ROOMY = 28
+"""Height from which sections get their full form and air between them."""
+
+_FIXED = 24
+"""Lines of the full form without the rows of the table; two lines per row must fit on top of
+them for the rows to have bars of their own."""
+
+
+class MemoryPanel(VerticalScroll, can_focus=False):
+    """Shows what it is told and asks for nothing; wishes come from its table of settings.
+
+    Args:
+        clock: Seconds that never go back; the history is drawn over it.
+    """
+
+    DEFAULT_CSS = """
+    MemoryPanel {
+        width: 50;
+        height: 1fr;
+        padding: 0 1;
+        border-left: solid $foreground 15%;
+        scrollbar-size-vertical: 1;
+        &:ansi { border-left: solid ansi_bright_black; }
+        & > Lines { margin-bottom: 1; }
+        & > SpeedSection { margin-bottom: 0; }
+        &.-compact > Lines { margin-bottom: 0; }
+    }
+    """
+
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self._clock = clock
+        self._model_path = ""
+        self._n_ctx_train = 0
+        self.memory = MemorySection()
+        self.context = ContextSection()
+        self.stretch = StretchTable()
+        self.speed = SpeedSection()
+
+    def compose(self) -> ComposeResult:
+        yield self.memory
+        yield self.context
+        yield self.stretch
+        yield self.speed
+
+    # ---------------------------------------------------------------- news
+
+    def show_status(self, status: Status) -> None:
+        """Fresh figures. Cells that stay the same are not painted again."""
+        self.memory.show_status(status, self._clock())
+        self.context.show(status.n_used, status.n_ctx, self._n_ctx_train)
+        self.stretch.show_status(status, self._n_ctx_train)
+        self._arrange(self.size.height)
+        self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s)
+
+    def show_loaded(self, loaded: Loaded) -> None:
+        """A model is ready: the figures of another one are forgotten."""
+        self._n_ctx_train = loaded.model.n_ctx_train
+        if loaded.model.path != self._model_path:
+            self._model_path = loaded.model.path
+            self.memory.clear()
+            self.stretch.clear()
+            self.speed.show(0.0, 0.0, 0.0)
+        self.context.show(0, loaded.n_ctx, self._n_ctx_train)
+
+    def show_preview(self, preview: CachePreview) -> None:
+        """What the switch under the cursor would need and gain."""
+        self.stretch.show_preview(preview)
+
+    def show_switch(self, changed: CacheChanged) -> None:
+        """The cache has changed; the figures follow with the next status."""
+        self.stretch.show_note(changed.sentence)
+
+    def show_phase(self, phase: Phase, fraction: float = 0.0) -> None:
+        """What the engine does: a word under the table while figures are stale or missing."""
+        notes: dict[Phase, str] = {
+            "starting": "The engine is starting.",
+            "loading": f"The model is being loaded: {fraction:>4.0%}",
+            "switching": "The cache is changing ...",
+            "restarting": "The engine is coming back; the figures are from before.",
+            "stopped": "No model is loaded.",
+        }
+        self.stretch.show_note(notes.get(phase, ""))
+
+    def focus_table(self) -> None:
+        """Let the keyboard move over the cache settings."""
+        self.stretch.focus()
+
+    @property
+    def setting_under_cursor(self) -> str:
+        """Name of the setting that is previewed, or empty."""
+        row = self.stretch.row_under_cursor
+        return setting(row.type_k, row.type_v, row.tail) if row is not None else ""
+
+    # ---------------------------------------------------------------- layout
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange(event.size.height)
+
+    def _arrange(self, height: int) -> None:
+        compact = height < _ROOMY
+        self.set_class(compact, "-compact")
+        for section in (self.memory, self.context, self.speed):
+            if section.compact != compact:
+                section.compact = compact
+                section.refresh(layout=True)
+                section.redraw()
+        roomy = height >= _FIXED + 2 * self.stretch.n_rows
+        if self.stretch.roomy != roomy:
+            self.stretch.roomy = roomy
+            self.stretch.redraw()

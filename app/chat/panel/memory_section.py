@@ -1,0 +1,158 @@
+"""MEMORY: what the machine's memory is taken by, predicted beside measured, and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.chat.format import DASH, SIZE_WIDTH, fit, setting, size, size_change, size_pair
+from app.chat.panel import bars
+from app.chat.panel.bars import Line, Piece
+from app.chat.panel.history import History
+from app.chat.panel.lines import Lines, sides
+from app.engine.protocol import MemoryFigures, Status
+
+PARTS = ("weights", "repacked", "cache", "buffers", "program", "others")
+"""The segments of the bar in their order; the first five are the engine's."""
+
+_LOW, _VERY_LOW = 0.10, 0.04
+"""Share of the memory that is still available below which the figure turns amber, then red."""
+
+
+def engine_parts(memory: MemoryFigures) -> tuple[int, ...]:
+    """Bytes of the engine's five parts, as in ``PARTS``."""
+    return (
+        memory.weights_mapped,
+        memory.weights_repacked,
+        memory.kv_measured or memory.kv_predicted,
+        memory.compute,
+        memory.overhead,
+    )
+
+
+def bar_parts(memory: MemoryFigures) -> tuple[int, ...]:
+    """Bytes of every segment of the machine's memory; they never exceed its total.
+
+    Pages of a mapped file count as available for the machine, although the engine uses them,
+    so what others take is all that is not available and not the engine's own.
+    """
+    engine = engine_parts(memory)
+    own = sum(engine) - memory.weights_mapped
+    others = max(0, memory.total - memory.available - own)
+    parts = [*engine, others]
+    excess = sum(parts) - memory.total
+    if excess > 0:
+        parts[-1] = max(0, others - excess)
+    return tuple(parts)
+
+
+class MemorySection(Lines):
+    """The bar, its legend, predicted and measured, and a sparkline of the engine's memory."""
+
+    def __init__(self) -> None:
+        super().__init__(id="memory")
+        self.history = History()
+        self.compact = False
+        self._memory: MemoryFigures | None = None
+        self._setting = ""
+        self._kv_bytes = 0
+
+    def show_status(self, status: Status, now: float) -> None:
+        """Take fresh figures at the time ``now`` (seconds of a clock that never goes back)."""
+        memory = status.memory
+        label = f"{setting(status.type_k, status.type_v, status.tail)} {status.n_ctx}"
+        kv = memory.kv_measured or memory.kv_predicted
+        if self._setting and label != self._setting:
+            self.history.mark(now, kv - self._kv_bytes, setting(status.type_k, status.type_v, status.tail))
+        self._setting, self._kv_bytes = label, kv
+        if memory.rss > 0:
+            self.history.add(now, memory.rss)
+        self._memory = memory
+        self.redraw()
+
+    def clear(self) -> None:
+        """Forget the figures: another model follows, or none."""
+        self._memory, self._setting, self._kv_bytes = None, "", 0
+        self.history.clear()
+        self.redraw()
+
+    # ---------------------------------------------------------------- drawing
+
+    def build(self, width: int) -> Sequence[Line]:
+        memory = self._memory
+        lines = [self._head(memory, width), self._bar(memory, width), *self._legend(memory, width)]
+        return [*lines, *self._sparkline(width)]
+
+    def _head(self, memory: MemoryFigures | None, width: int) -> Line:
+        if memory is None or memory.total <= 0:
+            return sides((Piece("MEMORY", "title"),), (Piece(DASH, "muted"),), width)
+        share = memory.available / memory.total
+        style = "error" if share < _VERY_LOW else "warning" if share < _LOW else "value"
+        used = size_pair(memory.total - memory.available, memory.total, " of ")
+        return sides((Piece("MEMORY", "title"),), (Piece(used, style),), width)
+
+    def _bar(self, memory: MemoryFigures | None, width: int) -> Line:
+        fractions: tuple[float, ...] = ()
+        if memory is not None and memory.total > 0:
+            fractions = tuple(n / memory.total for n in bar_parts(memory))
+        g = self.glyphs
+        fills = g.textures if self.textured else ()
+        return bars.segments(fractions, PARTS[: len(fractions)], width, g, fills=fills)
+
+    def _legend(self, memory: MemoryFigures | None, width: int) -> list[Line]:
+        def figure(n: int | None) -> str:
+            return fit(DASH if n is None else size(n), SIZE_WIDTH, ">")
+
+        g = self.glyphs
+        parts = bar_parts(memory) if memory is not None else (None,) * len(PARTS)
+        names = [*zip(PARTS, parts, strict=True)]
+        column = max(20, (width - 3) // 2)
+        gap = max(1, width - 2 * column)
+
+        def entry(index: int) -> list[Piece]:
+            name, n = names[index]
+            swatch = g.textures[index] if self.textured else g.swatch
+            return [
+                Piece(f"{swatch} ", name),
+                Piece(fit(name, column - 2 - SIZE_WIDTH), "muted"),
+                Piece(figure(n), "value" if n else "faint"),
+            ]
+
+        def plain(label: str, n: int | None, style: str = "value", swatch: str = "") -> list[Piece]:
+            head = Piece(f"{swatch} ", "track") if swatch else Piece("  ")
+            name = fit(label, column - 2 - SIZE_WIDTH)
+            return [head, Piece(name, "muted"), Piece(figure(n), style if n else "faint")]
+
+        free = memory.available if memory is not None else None
+        predicted = memory.predicted_total if memory is not None else None
+        measured = memory.rss if memory is not None else None
+        right: list[list[Piece]] = [
+            entry(5),
+            plain("available", free, swatch=g.textures[4] if self.textured else g.swatch),
+            [Piece(" " * column)],
+            plain("predicted", predicted),
+            plain("measured", measured),
+        ]
+        return [(*entry(i), Piece(" " * gap), *right[i]) for i in range(5)]
+
+    def _sparkline(self, width: int) -> list[Line]:
+        g = self.glyphs
+        values = self.history.columns(width)
+        known = [v for v in values if v == v]
+        high = max(known, default=1.0)
+        # Small movements are not blown up: the lowest value is at least a tenth below the highest.
+        low = min([*known, high * 0.9])
+        rows = 1 if self.compact else 2
+        texts = bars.sparkline(values, rows, low, high, g)
+        marks = dict(self.history.mark_columns(width))
+        lines: list[Line] = [
+            bars.join((char, "value" if x in marks else "buffers") for x, char in enumerate(text))
+            for text in texts
+        ]
+        if self.compact:
+            return lines
+        caption = Piece(f"engine, last {width * self.history.step:.0f} s", "faint")
+        if not marks:
+            return [*lines, (caption,)]
+        last = marks[max(marks)]
+        note = f"{g.mark} {last.label}  {size_change(last.n_bytes)}"
+        return [*lines, sides((caption,), (Piece(note, "current"),), width)]

@@ -1,0 +1,41 @@
+"""SPEED: how fast the prompt is read, how fast the reply is written, how soon it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.chat.format import DASH, RATE_WIDTH, duration, fit, rate
+from app.chat.panel.bars import Line, Piece
+from app.chat.panel.lines import Lines, sides
+
+
+class SpeedSection(Lines):
+    """Three figures under three names."""
+
+    def __init__(self) -> None:
+        super().__init__(id="speed")
+        self.compact = False
+        self._figures: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def show(self, prefill_tps: float, generate_tps: float, first_token_s: float) -> None:
+        """Take fresh figures: tokens per second and seconds, 0 for what is not known."""
+        self._figures = (prefill_tps, generate_tps, first_token_s)
+        self.redraw()
+
+    def build(self, width: int) -> Sequence[Line]:
+        reading, writing, first = self._figures
+        unit = " t/s"
+        cells = (
+            ("reading", fit(rate(reading), RATE_WIDTH, ">") + unit, reading > 0),
+            ("writing", fit(rate(writing), RATE_WIDTH, ">") + unit, writing > 0),
+            ("first token", fit(duration(first) if first > 0 else DASH, 11, ">"), first > 0),
+        )
+        widths = [max(len(name), len(text)) for name, text, _ in cells]
+        room = width - len("SPEED") - sum(widths)
+        gap = max(1, min(3, room // 3))
+        names: list[Piece] = []
+        figures: list[Piece] = []
+        for (name, text, known), cell_width in zip(cells, widths, strict=True):
+            names.append(Piece(" " * gap + fit(name, cell_width, ">"), "muted"))
+            figures.append(Piece(" " * gap + fit(text, cell_width, ">"), "value" if known else "faint"))
+        return [sides((Piece("SPEED", "title"),), names, width), sides((), figures, width)]
