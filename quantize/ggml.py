@@ -117,10 +117,9 @@ def dequantize(fmt: RowFormat, data: NDArray[np.uint8], out: NDArray[np.float32]
 
     Raises:
         CacheTypeError: if the type cannot be read back.
-        ValueError: if the sizes do not agree.
+        ValueError: if the sizes do not agree or the memory is not what C expects.
     """
-    if fmt.row_size(out.size) != data.size:
-        raise ValueError(f"{data.size} bytes of {fmt.name} are not {out.size} values")
+    _check_memory(fmt, out, data, out)
     if fmt.id == 0:
         out.reshape(-1)[:] = data.reshape(-1).view(np.float32)
     elif fmt.to_float is None:
@@ -134,13 +133,24 @@ def quantize(fmt: RowFormat, values: NDArray[np.float32], out: NDArray[np.uint8]
 
     Raises:
         CacheTypeError: if the CPU cannot write the type.
-        ValueError: if the sizes do not agree.
+        ValueError: if the sizes do not agree or the memory is not what C expects.
     """
-    if fmt.row_size(values.size) != out.size:
-        raise ValueError(f"{values.size} values are not {out.size} bytes of {fmt.name}")
+    _check_memory(fmt, values, out, out)
     if fmt.from_float is None:
         raise CacheTypeError(f"ggml cannot write rows of {fmt.name} on the CPU.")
     fmt.from_float(values.ctypes.data, out.ctypes.data, values.size)
+
+
+def _check_memory(
+    fmt: RowFormat, values: NDArray[np.float32], data: NDArray[np.uint8], out: NDArray[Any]
+) -> None:
+    """The C functions check nothing: anything that does not agree would be written past the end."""
+    if fmt.row_size(values.size) != data.size:
+        raise ValueError(f"{values.size} values are not {data.size} bytes of {fmt.name}")
+    if values.dtype != np.float32 or data.dtype != np.uint8:
+        raise ValueError(f"rows are uint8 and values float32, not {data.dtype} and {values.dtype}")
+    if not (values.flags.c_contiguous and data.flags.c_contiguous and out.flags.writeable):
+        raise ValueError("rows and values have to be contiguous, and the result writeable")
 
 
 def check_table(types: Iterable[CacheType] = CACHE_TYPES.values()) -> None:

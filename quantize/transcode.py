@@ -120,11 +120,11 @@ def transcode(
             attention.
         ValueError: if ``out`` has another size.
     """
+    if not flash_attention and ggml.row_format(type_v).quantized:
+        raise CacheTypeError("Quantized V needs flash attention, which this model runs without.")
     size = transcoded_size(state, geometry, type_k, type_v)
     if out.size != size or not out.flags.c_contiguous:
         raise ValueError(f"the transcoded state takes {size} bytes, the buffer has {out.size}")
-    if not flash_attention and ggml.row_format(type_v).quantized:
-        raise CacheTypeError("Quantized V needs flash attention, which this model runs without.")
     out[:HEADER_SIZE] = state.data[:HEADER_SIZE]
     tensors: list[_Tensor] = []
     offset = HEADER_SIZE
