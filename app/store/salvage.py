@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.store.database import DamagedError, Database
+from app.store.locking import alone_in
 from quantize.errors import StoreError
 
 _LARGEST_GAP = 1 << 24
@@ -23,29 +24,13 @@ def open_or_salvage(path: Path) -> tuple[Database, tuple[str, ...]]:
     try:
         return Database(path), ()
     except DamagedError:
-        with _Alone(path):
+        with alone_in(path.parent):
             try:
                 return Database(path), ()  # another process has done it meanwhile
             except DamagedError as damage:
                 aside = _move_aside(path)
                 database = Database(path)
                 return database, (_take_over(aside, database, str(damage)),)
-
-
-class _Alone:
-    """Lets one process at a time repair ``path``."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}.repair")
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        self._file = self._path.open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()  # releases the lock
 
 
 def _move_aside(path: Path) -> Path:
