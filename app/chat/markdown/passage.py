@@ -40,6 +40,7 @@ class _Piece:
 
 
 _NO_CODE = Code("", "")
+CARET = Content.styled("▍", "$primary")
 _BLANK = Row(Content(""))
 
 
@@ -105,12 +106,26 @@ class Passage(Widget):
 
     DEFAULT_CSS = """
     Passage { width: 1fr; height: auto; }
+    Passage { link-style: none; link-color: $text-muted; link-style-hover: underline; }
     """
 
     def __init__(self, blocks: Sequence[Block] = (), *, classes: str = "") -> None:
         super().__init__(classes=classes)
         self._pieces = [_Piece(block) for block in blocks]
         self._laid_out: tuple[int, list[Row]] = (-1, [])
+        self._caret = False
+
+    @property
+    def caret(self) -> bool:
+        """Whether a mark stands where the next word will be."""
+        return self._caret
+
+    @caret.setter
+    def caret(self, caret: bool) -> None:
+        if caret != self._caret:
+            self._caret = caret
+            self._laid_out = (-1, [])
+            self.refresh()
 
     def show(self, blocks: Sequence[Block], keep: int = 0) -> None:
         """Show other blocks; the first ``keep`` are the same as before."""
@@ -138,6 +153,8 @@ class Passage(Widget):
                     rows.append(_BLANK)
                 rows += piece.at(width, n_codes)
                 n_codes += len(piece.codes)
+            if self._caret and rows and rows[-1].content.cell_length < width:
+                rows[-1] = Row(rows[-1].content + CARET, rows[-1].joined, rows[-1].hang)
             self._laid_out = (width, rows)
         return self._laid_out[1]
 
