@@ -37,7 +37,13 @@ class Engine:
     def context(self, type_k: int, type_v: int, n_ctx: int = 512, n_outputs: int = 1) -> Context:
         """A fresh context."""
         return Context(
-            self.model, n_ctx=n_ctx, type_k=type_k, type_v=type_v, n_ubatch=64, n_outputs_max=n_outputs
+            self.model,
+            n_ctx=n_ctx,
+            type_k=type_k,
+            type_v=type_v,
+            n_threads=1,
+            n_ubatch=64,
+            n_outputs_max=n_outputs,
         )
 
     def state(self, type_k: int, type_v: int, n_tokens: int) -> SavedState:

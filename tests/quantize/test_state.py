@@ -100,7 +100,14 @@ def test_several_streams(engine: Callable[..., Engine], seq: int) -> None:
 
     def context(type_k: int, type_v: int) -> Context:
         return Context(
-            e.model, n_ctx=768, type_k=type_k, type_v=type_v, n_seq_max=3, n_ubatch=64, n_outputs_max=3
+            e.model,
+            n_ctx=768,
+            type_k=type_k,
+            type_v=type_v,
+            n_seq_max=3,
+            n_threads=1,
+            n_ubatch=64,
+            n_outputs_max=3,
         )
 
     with context(F16, F16) as c:
