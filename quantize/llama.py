@@ -37,6 +37,12 @@ def send_log_to(sink: Callable[[int, str], None]) -> None:
     _keep["log"] = callback
 
 
+def trim_heap() -> None:
+    """Give freed memory back to the system where the C library keeps it (glibc)."""
+    if hasattr(_libc, "malloc_trim"):
+        _libc.malloc_trim(0)
+
+
 class StopFlag:
     """A flag that llama.cpp looks at during a computation, without taking Python's lock.
 

@@ -63,6 +63,7 @@ class Conversation:
         self._poll = poll
         self._n_layer = n_layer
         self._n_swa = n_swa
+        self._goal = 0
         self._use(context)
 
     # ------------------------------------------------------------------ the cache
@@ -71,6 +72,12 @@ class Conversation:
     def n_used(self) -> int:
         """Tokens in the cache."""
         return len(self.tokens)
+
+    @property
+    def n_needed(self) -> int:
+        """Tokens that a new context must have room for: those in the cache, and those that are
+        being read into it."""
+        return max(self.n_used, self._goal)
 
     @property
     def n_ctx(self) -> int:
@@ -140,6 +147,13 @@ class Conversation:
         Raises:
             EngineError: if llama.cpp fails; the cache holds what was read until then.
         """
+        self._goal = len(wanted)
+        try:
+            return self._read(id, wanted, n_cached, logits)
+        finally:
+            self._goal = 0
+
+    def _read(self, id: int, wanted: list[int], n_cached: int, logits: bool) -> bool:
         began = last_report = perf_counter()
         first = len(self.tokens)
         total = len(wanted) - first

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
-from app.engine import loader
-from app.engine.conversation import Conversation
-from app.engine.figures import Figures
+from app.engine.budget import Process, available
 from app.engine.full import check_room
-from app.engine.inbox import Inbox
-from app.engine.loader import LoadedModel
+from app.engine.inbox import URGENT, Inbox
 from app.engine.log import EngineLog
 from app.engine.outbox import Outbox
 from app.engine.protocol import (
@@ -25,33 +20,18 @@ from app.engine.protocol import (
     Load,
     Loaded,
     LoadProgress,
-    ModelInfo,
+    MemoryFigures,
     SetCache,
     Shutdown,
     Status,
     TokenCount,
     UndoCache,
 )
-from app.engine.threads import default_threads
-from quantize.cache_types import cache_type
+from app.engine.session import LoadPlan, Session, judge, open_session
+from models.memory import memory
 from quantize.errors import EngineError, StretchError
-from quantize.llama import Context
 
 STATUS_SECONDS = 0.5
-DEFAULT_N_CTX = 8192
-
-
-@dataclass
-class Session:
-    """A loaded model with its present cache."""
-
-    loaded: LoadedModel
-    info: ModelInfo
-    conversation: Conversation
-    type_k: str
-    type_v: str
-    tail: int
-    n_threads: int
 
 
 class Engine:
@@ -61,59 +41,61 @@ class Engine:
         self._inbox = inbox
         self._outbox = outbox
         self._log = log
-        self._figures = Figures()
+        self._process = Process()
         self._session: Session | None = None
         self._busy = threading.Event()
+        self._pause = threading.Event()
         threading.Thread(target=self._tick, name="status", daemon=True).start()
 
     def run(self) -> None:
         """Do commands until ``Shutdown``."""
-        while True:
-            command = self._inbox.next()
-            if isinstance(command, Shutdown):
-                self._close()
-                return
-            busy = isinstance(command, Load | Generate | SetCache | UndoCache)
-            if busy:
+        while not isinstance(command := self._inbox.next(), Shutdown):
+            if isinstance(command, Load | Generate | SetCache | UndoCache):
                 self._busy.set()
             try:
                 self._do(command)
-            except StretchError as error:
-                self._fail(command.id, error)
             finally:
-                self._busy.clear()
                 self._inbox.done()
-            if busy and self._session is not None:
+            if self._busy.is_set():
+                self._busy.clear()
                 self._outbox.send(self._status(0))
+        self._close()
 
     def _do(self, command: Command) -> None:
-        match command:
-            case Load():
-                self._load(command)
-            case Generate():
-                self._generate(command)
-            case Ask():
-                self._outbox.send(self._status(command.id))
-            case Forget():
-                if self._session is not None:
-                    self._session.conversation.forget()
-                self._outbox.send(self._status(command.id))
-            case CountTokens():
-                self._outbox.send(TokenCount(command.id, self._count(command)))
-            case _:
-                raise EngineError(f"{type(command).__name__} is not understood.")
-
-    def _fail(self, id: int, error: StretchError) -> None:
-        self._log.write(f"failed: {type(error).__name__}: {error}")
-        self._outbox.send(Failed(id, type(error).__name__, error.message, error.hint))
+        """Do one command; whatever goes wrong is its closing event."""
+        try:
+            match command:
+                case Load():
+                    self._load(command)
+                case Generate():
+                    self._generate(command)
+                case SetCache():
+                    switcher = self._require().switcher
+                    self._outbox.send(
+                        switcher.preview(command) if command.preview else switcher.change(command)
+                    )
+                case UndoCache():
+                    self._outbox.send(self._require().switcher.undo(command.id))
+                case Ask():
+                    self._outbox.send(self._status(command.id))
+                case CountTokens():
+                    self._outbox.send(TokenCount(command.id, self._count(command)))
+                case Forget():
+                    if self._session is not None:
+                        self._session.conversation.forget()
+                        self._session.switcher.history.forget_states()
+                    self._outbox.send(self._status(command.id))
+                case _:
+                    raise EngineError(f"{type(command).__name__} is not understood.")
+        except StretchError as error:
+            self._log.write(f"failed: {type(error).__name__}: {error}")
+            self._outbox.send(Failed(command.id, type(error).__name__, error.message, error.hint))
 
     def _poll(self) -> None:
         """Between two tokens: do what may be done meanwhile."""
-        while (command := self._inbox.urgent()) is not None:
-            try:
-                self._do(command)
-            except StretchError as error:
-                self._fail(command.id, error)
+        changing = self._session is not None and self._session.switcher.active
+        while (command := self._inbox.urgent((Ask,) if changing else URGENT)) is not None:
+            self._do(command)
 
     def _require(self) -> Session:
         if self._session is None:
@@ -124,118 +106,88 @@ class Engine:
 
     def _load(self, command: Load) -> None:
         began = perf_counter()
-        n_threads = command.n_threads or default_threads()
+        plan = judge(command, self._process)
+        old = self._session
+        if old is not None and not self._fits_beside(plan, old):
+            self._close()
+        try:
+            session = self._open(plan)
+        except StretchError:
+            if old is not None and self._session is None:
+                self._inbox.ignore_stop()
+                self._session = self._open(judge(old.load_again(), self._process))
+            raise
         self._close()
+        self._session = session
+        s = session.cache.settings
+        self._outbox.send(
+            Loaded(command.id, session.info, s.type_k, s.type_v, s.tail, s.n_ctx, perf_counter() - began)
+        )
 
+    def _open(self, plan: LoadPlan) -> Session:
         def progress(fraction: float) -> bool:
-            self._outbox.send(LoadProgress(command.id, fraction))
+            self._outbox.send(LoadProgress(plan.command.id, fraction))
             self._poll()
             return not self._inbox.stopped
 
-        loaded = loader.load(
-            Path(command.path),
-            self._log,
-            repack=command.repack,
-            n_gpu_layers=command.n_gpu_layers,
-            on_progress=progress,
-        )
-        context: Context | None = None
-        try:
-            import llama_cpp.llama_cpp as L
+        return open_session(plan, self._inbox, self._log, self._outbox.send, self._poll, progress)
 
-            n_ctx = command.n_ctx or min(DEFAULT_N_CTX, L.llama_model_n_ctx_train(loaded.model.handle))
-            self._log.begin_context()
-            type_k, type_v = cache_type(command.type_k), cache_type(command.type_v)
-            context = Context(
-                loaded.model,
-                n_ctx=n_ctx,
-                type_k=type_k.variants[0].id,
-                type_v=type_v.variants[0].id,
-                n_threads=n_threads,
-            )
-            info = loader.describe(loaded, loader.first_decode(context, loaded.vocabulary))
-        except BaseException:
-            if context is not None:
-                context.close()
-            loaded.close()
-            raise
-        conversation = Conversation(
-            context,
-            loaded.vocabulary,
-            loaded.prompts,
-            self._inbox,
-            self._outbox.send,
-            self._poll,
-            n_layer=info.n_layer,
-            n_swa=info.n_swa,
-        )
-        self._session = Session(loaded, info, conversation, type_k.name, type_v.name, command.tail, n_threads)
-        self._outbox.send(
-            Loaded(
-                command.id,
-                info,
-                type_k.name,
-                type_v.name,
-                command.tail,
-                context.n_ctx,
-                perf_counter() - began,
-            )
-        )
+    def _fits_beside(self, plan: LoadPlan, old: Session) -> bool:
+        both = plan.budget.process_bytes(plan.settings) + old.budget.process_bytes(old.cache.settings)
+        return both <= plan.budget.total()
 
     def _generate(self, command: Generate) -> None:
         session = self._require()
         prompt = session.loaded.prompts.make(command.turns, command.prefix, lambda: self._inbox.stopped)
-        full = check_room(command, prompt, session.conversation.n_ctx)
+        full = check_room(command, prompt, session)
         if full is not None:
             self._outbox.send(full)
             return
-        finished = session.conversation.reply(
-            command.id, prompt, command.sampling, session.loaded.stop_strings
+        self._outbox.send(
+            session.conversation.reply(command.id, prompt, command.sampling, session.loaded.stop_strings)
         )
-        self._outbox.send(finished)
 
     def _count(self, command: CountTokens) -> int:
         prompts = self._require().loaded.prompts
         return len(prompts.make(command.turns).tokens) if command.turns else prompts.count(command.text)
 
     def _close(self) -> None:
-        if self._session is not None:
-            self._session.conversation.context.close()
-            self._session.loaded.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
     # ------------------------------------------------------------------ figures
 
     def _tick(self) -> None:
-        while True:
-            self._busy.wait()
+        """In a thread: the figures twice per second while something runs."""
+        while self._busy.wait():
             if self._session is not None:
                 self._outbox.send(self._status(0))
-            threading.Event().wait(STATUS_SECONDS)
+            self._pause.wait(STATUS_SECONDS)
 
     def _status(self, id: int) -> Status:
+        """The figures of now, from plain numbers: safe while llama.cpp computes in another thread."""
         session = self._session
         if session is None:
-            return Status(id, 0, 0, "", "", 0, self._figures.memory(0, 0, 0, 0), (), 0, 0, 0, False)
-        conversation = session.conversation
-        memory = self._figures.memory(
-            sum(size for _, _, size in self._log.caches),
-            self._log.compute_bytes,
-            self._log.repack_bytes,
-            session.info.file_bytes,
-        )
-        speeds = conversation.speeds
+            figures = MemoryFigures(
+                overhead=self._process.rss(),
+                rss=self._process.rss(),
+                available=available(self._process),
+                total=memory().total,
+            )
+            return Status(id, 0, 0, "", "", 0, figures, (), 0.0, 0.0, 0.0, False)
+        settings, speeds = session.cache.settings, session.conversation.speeds
         return Status(
             id,
-            conversation.n_used,
-            conversation.n_ctx,
-            session.type_k,
-            session.type_v,
-            session.tail,
-            memory,
-            (),
+            session.conversation.n_used,
+            settings.n_ctx,
+            settings.type_k,
+            settings.type_v,
+            settings.tail,
+            session.budget.figures(session.cache),
+            session.budget.rows(settings),
             speeds.prefill_tps,
             speeds.generate_tps,
             speeds.first_token_s,
-            False,
+            len(session.switcher.history) > 0,
         )

@@ -1,8 +1,8 @@
 """The worker's letter box: a thread that reads commands while the main thread computes.
 
 Commands that can wait go into a queue. ``Stop`` takes effect at once, in the middle of a
-computation. Those that are looked at between two tokens (``SetCache``, ``UndoCache``, ``Ask``) are
-handed out early by ``urgent``.
+computation. Those that can be done between two tokens (``URGENT``) are handed out early by
+``urgent``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
 
-from app.engine.protocol import Ask, Command, SetCache, Shutdown, Stop, UndoCache
+from app.engine.protocol import Ask, Command, CountTokens, SetCache, Shutdown, Stop, UndoCache
 from app.engine.wire import decode_command, read_lines
 from quantize.errors import EngineError
 from quantize.llama import StopFlag
 
-URGENT = (SetCache, UndoCache, Ask)
+Kinds = tuple[type[Command], ...]
+
+URGENT: Kinds = (SetCache, UndoCache, Ask, CountTokens)
 
 
 class Inbox:
@@ -87,6 +89,10 @@ class Inbox:
             self._present = 0
             self.stop_flag.clear()
 
+    def ignore_stop(self) -> None:
+        """The present command was stopped; what it does now to clean up must not be."""
+        self.stop_flag.clear()
+
     @property
     def stopped(self) -> bool:
         """Whether the present command is to stop."""
@@ -98,12 +104,12 @@ class Inbox:
         waiting = self._waiting
         return bool(waiting) and isinstance(waiting[0][1], URGENT)
 
-    def urgent(self) -> Command | None:
-        """Take the next waiting command if it can be done while another one runs.
+    def urgent(self, kinds: Kinds = URGENT) -> Command | None:
+        """Take the next waiting command if it is of ``kinds``, to be done while another one runs.
 
         Only from the head of the queue, so that commands keep their order.
         """
         with self._changed:
-            if self._waiting and isinstance(self._waiting[0][1], URGENT):
+            if self._waiting and isinstance(self._waiting[0][1], kinds):
                 return self._waiting.popleft()[1]
             return None

@@ -9,15 +9,15 @@ from pathlib import Path
 from time import perf_counter
 
 import llama_cpp.llama_cpp as L
-import numpy as np
 
 from app.engine.log import EngineLog
 from app.engine.prompt import PromptMaker
 from app.engine.protocol import ModelInfo
 from app.engine.template import ChatTemplate
 from app.engine.vocabulary import Vocabulary
-from quantize.errors import EngineError, ModelFileError
-from quantize.llama import Context, Model
+from models.geometry import Shape
+from quantize.errors import ModelFileError
+from quantize.llama import Model
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -97,34 +97,10 @@ def _reason(log: EngineLog) -> str:
     return ""
 
 
-def first_decode(context: Context, vocabulary: Vocabulary) -> str:
-    """Decode one token, read the saved state, and empty the cache again.
-
-    Returns:
-        why the state cannot be transcoded, or empty if it can.
-
-    Raises:
-        EngineError: if the model cannot write text.
-    """
-    from quantize import state
-
-    token = vocabulary.bos if vocabulary.bos >= 0 else 0
-    if context.decode((token,), 0) != 0:
-        raise EngineError("llama.cpp loaded this model but cannot run it.", "The log says why.")
-    context.logits()
-    data = np.empty(context.state_size(), np.uint8)
-    size = context.save_state(data)
-    reason = state.untranscodable_reason(data[:size]) if hasattr(state, "untranscodable_reason") else ""
-    context.clear()
-    return reason
-
-
-def describe(loaded: LoadedModel, no_transcode_reason: str) -> ModelInfo:
+def describe(loaded: LoadedModel, shape: Shape, no_transcode_reason: str) -> ModelInfo:
     """What the interface shows of a model."""
     model, handle = loaded.model, loaded.model.handle
     architecture = model.metadata("general.architecture") or "unknown"
-    n_head = max(1, L.llama_model_n_head(handle))
-    head_dim = L.llama_model_n_embd(handle) // n_head
     name = _CONTROL.sub(" ", model.metadata("general.name") or "").strip()[:100]
     return ModelInfo(
         path=str(model.path),
@@ -134,16 +110,11 @@ def describe(loaded: LoadedModel, no_transcode_reason: str) -> ModelInfo:
         n_params=L.llama_model_n_params(handle),
         n_layer=L.llama_model_n_layer(handle),
         n_ctx_train=L.llama_model_n_ctx_train(handle),
-        head_dim_k=_number(model, f"{architecture}.attention.key_length", head_dim),
-        head_dim_v=_number(model, f"{architecture}.attention.value_length", head_dim),
+        head_dim_k=shape.head_dim_k,
+        head_dim_v=shape.head_dim_v,
         n_swa=L.llama_model_n_swa(handle),
         template=loaded.template.name,
         transcodes=not no_transcode_reason,
         no_transcode_reason=no_transcode_reason,
-        notes=(loaded.template.note,) if loaded.template.note else (),
+        notes=tuple(note for note in (loaded.template.note, *shape.unknown) if note),
     )
-
-
-def _number(model: Model, key: str, otherwise: int) -> int:
-    text = model.metadata(key)
-    return int(text) if text is not None and text.isdecimal() else otherwise

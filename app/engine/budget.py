@@ -1,0 +1,164 @@
+"""What the engine may take, what it takes, and what it would take with other settings."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import psutil
+
+from app.engine import words
+from app.engine.cache import Cache, CacheSettings
+from app.engine.protocol import MemoryFigures
+from models.memory import memory
+from models.plan import Planner, StretchRow
+from quantize.cache_types import PRESETS, CachePair
+from quantize.errors import OutOfMemoryError
+
+LIMIT_VARIABLE = "STRETCH_RAM_LIMIT"
+"""Environment variable: bytes (``2G``, ``512M``) that the engine's process may take at most, as if the
+machine had no more. It can only lower what is really available."""
+
+DEFAULT_N_CTX = 8192
+"""Longest context that is chosen without being asked for."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def ram_limit() -> int | None:
+    """The limit of the environment, None if there is none."""
+    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(i?b)?", os.environ.get(LIMIT_VARIABLE, "").strip().lower())
+    return int(match[1]) * _UNITS[match[2]] if match else None
+
+
+class Process:
+    """What this process takes."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+
+    def rss(self) -> int:
+        """Resident bytes, mapped files included."""
+        return int(self._process.memory_info().rss)
+
+    def own_bytes(self, mapped: int = 0) -> int:
+        """Resident bytes that no other process or file holds. The system counts the mapped weights
+        as available, since it can drop and reread them; so they must not be counted twice.
+
+        Args:
+            mapped: bytes of mapped files, for systems that do not tell.
+        """
+        info = self._process.memory_info()
+        shared = info.shared if sys.platform == "linux" else min(mapped, info.rss // 2)
+        return int(info.rss - shared)
+
+
+class Budget:
+    """Answers whether something fits, for one model."""
+
+    def __init__(self, planner: Planner, process: Process) -> None:
+        self.planner = planner
+        self._process = process
+
+    # ------------------------------------------------------------------ what there is
+
+    def total(self) -> int:
+        """Bytes that the engine's whole process may take, what it holds now included."""
+        return whole_budget(self._process, self.planner.weights.mapped)
+
+    def free(self, present: CacheSettings) -> int:
+        """Bytes that it may still take beside a context of the ``present`` settings."""
+        return self.total() - self.process_bytes(present)
+
+    # ------------------------------------------------------------------ what things take
+
+    def kv_bytes(self, settings: CacheSettings) -> int:
+        """Bytes of a cache."""
+        return self.planner.cache_bytes(settings.pair, settings.n_ctx, tail=settings.tail)
+
+    def context_bytes(self, settings: CacheSettings) -> int:
+        """Bytes of a cache and its buffers."""
+        plan = self.planner.plan(settings.pair, settings.n_ctx, tail=settings.tail)
+        return plan.cache + plan.compute
+
+    def process_bytes(self, settings: CacheSettings) -> int:
+        """Bytes of the whole process with a context of these settings."""
+        return self.planner.plan(settings.pair, settings.n_ctx, tail=settings.tail).total
+
+    def max_ctx(self, settings: CacheSettings) -> int:
+        """The longest context of these types that would fit now, at most the trained one."""
+        return self._row(settings.pair, settings).max_ctx
+
+    def default_n_ctx(self, settings: CacheSettings) -> int:
+        """The length when none is asked for: what fits of the trained length, at most 8192."""
+        longest = self.max_ctx(settings) or 256
+        return min(DEFAULT_N_CTX, longest)
+
+    # ------------------------------------------------------------------ answers
+
+    def check_fits(self, settings: CacheSettings) -> None:
+        """Refuse a process of this size before anything is allocated.
+
+        Raises:
+            OutOfMemoryError: naming what would fit.
+        """
+        needed, total = self.process_bytes(settings), self.total()
+        if needed > total:
+            raise self.refusal(
+                f"{settings.label} with {words.tokens(settings.n_ctx)} needs {words.size(needed)} of memory, "
+                f"and {words.size(total)} are available.",
+                settings,
+            )
+
+    def refusal(self, sentence: str, settings: CacheSettings) -> OutOfMemoryError:
+        """The error for something that does not fit, with the longest context per cache type that does."""
+        fits = [
+            f"{words.label(row.type_k, row.type_v)} up to {row.max_ctx:,}"
+            for row in self.rows(settings)
+            if not row.refused and row.max_ctx > 0
+        ]
+        if not fits:
+            return OutOfMemoryError(
+                sentence, "No context of this model fits: choose a smaller model, or close other programs."
+            )
+        return OutOfMemoryError(sentence, f"What fits: {'; '.join(fits)}.")
+
+    def rows(self, settings: CacheSettings) -> tuple[StretchRow, ...]:
+        """The stretch table; the present setting has a row too."""
+        pairs = [*PRESETS] if settings.pair in PRESETS else [settings.pair, *PRESETS]
+        return tuple(self._row(pair, settings) for pair in pairs)
+
+    def _row(self, pair: CachePair, settings: CacheSettings) -> StretchRow:
+        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=self.total(), tail=settings.tail)
+
+    def figures(self, cache: Cache) -> MemoryFigures:
+        """The memory section of the panel."""
+        settings = cache.settings
+        plan = self.planner.plan(settings.pair, settings.n_ctx, tail=settings.tail)
+        return MemoryFigures(
+            weights_mapped=plan.weights_mapped,
+            weights_repacked=plan.weights_repacked,
+            kv_predicted=plan.cache,
+            kv_measured=cache.kv_bytes,
+            compute=cache.compute_bytes,
+            overhead=plan.overhead,
+            predicted_total=plan.total,
+            rss=self._process.rss(),
+            available=available(self._process, plan.weights_mapped),
+            total=memory().total,
+        )
+
+
+def whole_budget(process: Process, mapped: int = 0) -> int:
+    """Bytes that this process may take, what it holds now included."""
+    machine = memory().available + process.own_bytes(mapped)
+    limit = ram_limit()
+    return machine if limit is None else min(limit, machine)
+
+
+def available(process: Process, mapped: int = 0) -> int:
+    """Bytes that are available to this process now."""
+    machine = memory().available
+    limit = ram_limit()
+    return machine if limit is None else max(0, min(machine, limit - process.own_bytes(mapped)))

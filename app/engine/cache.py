@@ -1,0 +1,149 @@
+"""A cache with its settings: what it is made of and what it really takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.engine.loader import LoadedModel
+from app.engine.log import EngineLog
+from app.engine.words import label
+from models.geometry import Shape
+from quantize.cache_types import CachePair, cache_type
+from quantize.errors import CacheTypeError, EngineError, StateError
+from quantize.llama import Context
+from quantize.state import SavedState, read_state
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What can be chosen about a cache."""
+
+    type_k: str
+    type_v: str
+    n_ctx: int
+    tail: int = 0
+
+    @property
+    def pair(self) -> CachePair:
+        """The types."""
+        return CachePair(cache_type(self.type_k), cache_type(self.type_v))
+
+    @property
+    def label(self) -> str:
+        """``q8_0/q4_0``."""
+        return label(self.type_k, self.type_v, self.tail)
+
+
+@dataclass
+class Cache:
+    """An open context."""
+
+    context: Context
+    settings: CacheSettings
+    """With the length that llama.cpp made of the one that was asked for."""
+    kv_bytes: int
+    """Of the cache, from the engine's own words."""
+    compute_bytes: int
+    """Of the buffers to compute with."""
+
+    def close(self) -> None:
+        """Free it."""
+        self.context.close()
+
+
+class CacheMaker:
+    """Opens caches for one model."""
+
+    def __init__(self, loaded: LoadedModel, shape: Shape, log: EngineLog, n_threads: int) -> None:
+        self.shape = shape
+        self._loaded = loaded
+        self._log = log
+        self._n_threads = n_threads
+
+    def check(self, settings: CacheSettings) -> None:
+        """Refuse settings that this model cannot have.
+
+        Raises:
+            CacheTypeError: with the reason and a setting that fits.
+        """
+        self.type_ids(settings)
+        reason = settings.pair.obstacle(*self._head_dims(), mla=self.shape.mla)
+        if reason:
+            raise CacheTypeError(reason)
+        if settings.tail:
+            raise CacheTypeError(
+                "A window of exact tokens needs Stretch's own attention kernel, which is not in use here."
+            )
+
+    def type_ids(self, settings: CacheSettings) -> tuple[int, int]:
+        """ggml's ids of K and V.
+
+        Raises:
+            CacheTypeError: if a type does not fit the heads of this model.
+        """
+        return settings.pair.type_ids(*self._head_dims())
+
+    def _head_dims(self) -> tuple[set[int], set[int]]:
+        layers = (*self.shape.base, *self.shape.sliding)
+        return {h.head_dim_k for h in layers} or {256}, {h.head_dim_v for h in layers} or {256}
+
+    def open(self, settings: CacheSettings) -> Cache:
+        """Make a context.
+
+        Raises:
+            EngineError: if llama.cpp does not make it.
+            CacheTypeError: if a type does not fit.
+        """
+        type_k, type_v = self.type_ids(settings)
+        self._log.begin_context()
+        context = Context(
+            self._loaded.model,
+            n_ctx=settings.n_ctx,
+            type_k=type_k,
+            type_v=type_v,
+            n_threads=self._n_threads,
+        )
+        made = CacheSettings(settings.type_k, settings.type_v, context.n_ctx, settings.tail)
+        kv_bytes = sum(size for _, _, size in self._log.caches) + self._log.recurrent_bytes
+        return Cache(context, made, kv_bytes, self._log.compute_bytes)
+
+    def prove(self, cache: Cache) -> SavedState | None:
+        """Decode one token in an empty cache, read its state back and empty it again.
+
+        Shows that the model runs with these settings, whether its state can be read, and what a
+        row really takes.
+
+        Returns:
+            the state, or None if its layout is not known.
+
+        Raises:
+            EngineError: if the model cannot write text.
+        """
+        vocabulary, context = self._loaded.vocabulary, cache.context
+        if context.decode((max(vocabulary.bos, 0),), 0) != 0:
+            raise EngineError("llama.cpp loaded this model but cannot run it.", "The log says why.")
+        context.logits()
+        data = np.zeros(context.state_size(), np.uint8)
+        try:
+            state = read_state(data[: context.save_state(data)])
+        except StateError:
+            state = None
+        context.clear()
+        if state is not None:
+            self.measure(cache, state)
+        return state
+
+    def measure(self, cache: Cache, state: SavedState) -> None:
+        """Work out the exact size of ``cache``: the cells that llama.cpp logged when it made the
+        newest context times the rows of a state that this context wrote or took."""
+        rows = [
+            (len(part.k), sum(r.row_size for r in (*part.k, *part.v))) for part in state.parts if part.n_cells
+        ]
+        logged = self._log.caches
+        if [n_layer for n_layer, _ in rows] != [n_layer for _, n_layer, _ in logged]:
+            return
+        exact = [cells * size for (_, size), (cells, _, _) in zip(rows, logged, strict=True)]
+        if all(abs(e - size) < 16384 for e, (_, _, size) in zip(exact, logged, strict=True)):
+            cache.kv_bytes = sum(exact) + self._log.recurrent_bytes

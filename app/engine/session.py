@@ -1,0 +1,130 @@
+"""A loaded model with everything that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.engine import loader
+from app.engine.budget import Budget, Process
+from app.engine.cache import Cache, CacheMaker, CacheSettings
+from app.engine.conversation import Conversation
+from app.engine.inbox import Inbox
+from app.engine.loader import LoadedModel
+from app.engine.log import EngineLog
+from app.engine.protocol import Event, Load, ModelInfo
+from app.engine.switch import Switcher
+from app.engine.threads import default_threads
+from models.header import read_header
+from models.plan import Planner
+from quantize.errors import EngineError
+
+NO_LAYOUT = "The layout of this model's saved state is not known."
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """A load that was judged by the file's header and found possible."""
+
+    command: Load
+    settings: CacheSettings
+    budget: Budget
+
+
+@dataclass
+class Session:
+    """A model, its conversation and its cache."""
+
+    load: Load
+    loaded: LoadedModel
+    info: ModelInfo
+    conversation: Conversation
+    switcher: Switcher
+    budget: Budget
+
+    @property
+    def cache(self) -> Cache:
+        """The present cache."""
+        return self.switcher.cache
+
+    def close(self) -> None:
+        """Free everything."""
+        self.cache.close()
+        self.loaded.close()
+
+    def load_again(self) -> Load:
+        """The command that would bring this session back, empty, with its present cache."""
+        s = self.cache.settings
+        return replace(self.load, type_k=s.type_k, type_v=s.type_v, n_ctx=s.n_ctx, tail=s.tail)
+
+
+def judge(command: Load, process: Process) -> LoadPlan:
+    """Read the header and decide on the cache. Allocates nothing.
+
+    Raises:
+        ModelFileError: if the file cannot be read or is not for this engine.
+        CacheTypeError: if the model cannot have these cache types.
+        OutOfMemoryError: if it would not fit.
+    """
+    header = read_header(Path(command.path))
+    budget = Budget(Planner(header, repack=command.repack), process)
+    settings = CacheSettings(
+        command.type_k.lower(), command.type_v.lower(), max(0, command.n_ctx), command.tail
+    )
+    if settings.n_ctx == 0:
+        settings = replace(settings, n_ctx=budget.default_n_ctx(settings))
+    budget.check_fits(settings)
+    return LoadPlan(command, settings, budget)
+
+
+def open_session(
+    plan: LoadPlan,
+    inbox: Inbox,
+    log: EngineLog,
+    emit: Callable[[Event], None],
+    poll: Callable[[], None],
+    on_progress: Callable[[float], bool],
+) -> Session:
+    """Load the model and make its cache.
+
+    Raises:
+        ModelFileError: if llama.cpp does not load the file.
+        EngineError: if it does not make the context, cannot run the model, or was stopped.
+    """
+    command = plan.command
+    loaded = loader.load(
+        Path(command.path),
+        log,
+        repack=command.repack,
+        n_gpu_layers=command.n_gpu_layers,
+        on_progress=on_progress,
+    )
+    cache: Cache | None = None
+    try:
+        shape = plan.budget.planner.shape
+        maker = CacheMaker(loaded, shape, log, command.n_threads or default_threads())
+        maker.check(plan.settings)
+        cache = maker.open(plan.settings)
+        state = maker.prove(cache)
+        reason = NO_LAYOUT if state is None else state.obstacle
+        info = loader.describe(loaded, shape, reason)
+        conversation = Conversation(
+            cache.context,
+            loaded.vocabulary,
+            loaded.prompts,
+            inbox,
+            emit,
+            poll,
+            n_layer=info.n_layer,
+            n_swa=info.n_swa,
+        )
+        switcher = Switcher(conversation, maker, plan.budget, inbox, cache, transcodes=info.transcodes)
+        if inbox.stopped:
+            raise EngineError("The load was stopped.")
+        return Session(command, loaded, info, conversation, switcher, plan.budget)
+    except BaseException:
+        if cache is not None:
+            cache.close()
+        loaded.close()
+        raise
