@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn, Protocol, cast
 
+from app import __version__
 from quantize.errors import StretchError, UsageError
 
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "chat": "app.commands.chat",
     "run": "app.commands.run",
     "plan": "app.commands.plan",
+    "chats": "app.commands.chats",
     "settings": "app.commands.settings",
     "doctor": "app.commands.doctor",
 }
@@ -54,26 +56,19 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help.")
 
 
+class _WholeProgram(_Parser):
+    """The parser of the chat. Its help lists the commands, whose modules are imported only for that."""
+
+    def format_help(self) -> str:
+        width = max(map(len, COMMANDS)) + 2
+        listed = "\n".join(f"  {name:<{width}}{load(name).HELP}" for name in COMMANDS)
+        self.epilog = f"commands:\n{listed}\n\nstretch COMMAND --help says more about each."
+        return super().format_help()
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=26)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("stretch-chat")
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-class _ShowVersion(argparse.Action):
-    """``--version`` that looks the version up only when it is asked for."""
-
-    def __call__(self, *_: object, **__: object) -> NoReturn:
-        print(f"stretch {_version()}")
-        sys.exit(OK)
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
@@ -83,16 +78,15 @@ def parser_of(name: str) -> argparse.ArgumentParser:
         parser = _Parser(prog=f"stretch {name}", description=command.HELP, formatter_class=_Help)
         command.add_arguments(parser)
         return parser
-    width = max(map(len, COMMANDS)) + 2
-    listed = "\n".join(f"  {n:<{width}}{load(n).HELP}" for n in COMMANDS)
-    parser = _Parser(
+    parser = _WholeProgram(
         prog="stretch",
         usage="stretch [MODEL] [options]\n       stretch COMMAND [arguments]",
         description="Chat with a local GGUF model and stretch its context while you talk.",
-        epilog=f"commands:\n{listed}\n\nstretch COMMAND --help says more about each.",
         formatter_class=_Help,
     )
-    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and leave")
+    parser.add_argument(
+        "--version", action="version", version=f"stretch {__version__}", help="print the version and leave"
+    )
     command.add_arguments(parser)
     return parser
 
@@ -116,7 +110,7 @@ def _unexpected(error: Exception) -> None:
     try:
         paths.private_dir(where.parent)
         with where.open("a", encoding="utf-8", errors="replace") as log:
-            log.write(f"stretch {_version()} {sys.argv[1:]}\n{''.join(traceback.format_exception(error))}\n")
+            log.write(f"stretch {__version__} {sys.argv[1:]}\n{''.join(traceback.format_exception(error))}\n")
         hint = f"The details are in {where}."
     except (OSError, StretchError):
         hint = "Set STRETCH_DEBUG=1 to see the details."
@@ -134,9 +128,6 @@ def _run(arguments: Sequence[str]) -> int:
     name, rest = DEFAULT, arguments
     if arguments and arguments[0] in COMMANDS:
         name, rest = arguments[0], arguments[1:]
-    if name == DEFAULT and rest and rest[0] == "--version":
-        print(f"stretch {_version()}")  # without building a parser
-        return OK
     args = parser_of(name).parse_args(rest)
     code = load(name).run(args)
     sys.stdout.flush()

@@ -30,6 +30,13 @@ def cache_pair(text: str) -> tuple[str, str]:
     return pair.k.name, pair.v.name
 
 
+def conversation_id(text: str) -> int:
+    """Read the number of a conversation."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a conversation, see stretch chats")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the chat."""
     parser.add_argument(
@@ -41,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="ID",
         nargs="?",
-        type=int,
+        type=conversation_id,
         const=LATEST,
         help="go on with a conversation (the last)",
     )
@@ -74,11 +81,12 @@ def options_of(args: argparse.Namespace) -> ChatOptions:
 
 
 def _check_model(name: str) -> None:
-    """Find the model before the screen opens, so that a mistake is answered where it was typed."""
+    """Look at the model before the screen opens, so that a mistake is answered where it was typed."""
+    from models.header import read_header
     from models.resolve import resolve
 
     try:
-        resolve(name)
+        read_header(resolve(name))
     except ModelNotFoundError as error:
         from difflib import get_close_matches
 

@@ -89,10 +89,10 @@ def _keys(table: Mapping[str, Any], path: tuple[str, ...], complain: Any) -> dic
 
 
 def _parse(text: str, source: str, layer: Layer) -> dict[str, Any]:
-    lines = text.splitlines()
+    lines = text.split("\n")  # as TOML counts; splitlines() also splits at other signs
     for _ in range(_LINES_TO_DROP + 1):
         try:
-            return tomllib.loads("\n".join(lines) + "\n")
+            return tomllib.loads("\n".join(lines))
         except tomllib.TOMLDecodeError as error:
             layer.sound = False
             found = re.search(r"(.*) \(at line (\d+)", str(error))
@@ -115,7 +115,7 @@ def _parse(text: str, source: str, layer: Layer) -> dict[str, Any]:
 def line_of(text: str, path: tuple[str, ...]) -> int:
     """The line, from 1, on which the key at ``path`` stands; 0 if it cannot be told."""
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if stripped.startswith("["):
             table = _header(stripped)

@@ -202,12 +202,11 @@ class Setting:
             words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
             return self.check(words.get(text.lower(), text))
         if isinstance(self.default, int | float):
-            digits, factor = (text[:-1], 1024) if text[-1:] in ("k", "K") else (text, 1)
+            thousands = isinstance(self.default, int) and text[-1:] in ("k", "K")
             try:
-                number = float(digits) * factor
-            except ValueError:
+                return self.check(float(text[:-1]) * 1024 if thousands else float(text))
+            except (ValueError, UsageError):
                 raise self._unsuitable(text) from None
-            return self.check(number)
         if isinstance(self.default, tuple):
             return self.check([part.strip() for part in text.split(",") if part.strip()])
         return self.check(text)

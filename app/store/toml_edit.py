@@ -90,12 +90,12 @@ def _uncomment(text: str, section: str, key: str) -> str:
 def _comment_out(text: str, section: str, key: str) -> tuple[str, bool]:
     """Turn a value on one line back into the comment of the template."""
     number = line_of(text, (section, key))
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")
     if not number:
         return text, False
     default = to_toml(SETTINGS[key].default)
-    lines[number - 1] = f"# {key} = {default}\n"
-    changed = "".join(lines)
+    lines[number - 1] = f"# {key} = {default}"
+    changed = "\n".join(lines)
     try:
         tomllib.loads(changed)
     except tomllib.TOMLDecodeError:

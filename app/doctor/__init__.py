@@ -1,0 +1,1 @@
+"""What ``stretch doctor`` finds out: facts about the machine and the installation, and self-tests."""
