@@ -16,12 +16,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.synthetic.transformer import llama
+from tests.synthetic import recurrent, sliding, transformer
 
 MAKERS: dict[str, Callable[..., Path]] = {
-    "llama": llama,
+    "llama": transformer.llama,
+    "mistral": transformer.mistral,
+    "qwen2": transformer.qwen2,
+    "qwen3": transformer.qwen3,
+    "phi3": transformer.phi3,
+    "bitnet": transformer.bitnet,
+    "deepseek2": transformer.deepseek2,
+    "gemma2": sliding.gemma2,
+    "gemma3": sliding.gemma3,
+    "gemma3n": sliding.gemma3n,
+    "gemma4": sliding.gemma4,
+    "gpt-oss": sliding.gpt_oss,
+    "cohere2": sliding.cohere2,
+    "olmo2": sliding.olmo2,
+    "mamba": recurrent.mamba,
+    "granitehybrid": recurrent.granitehybrid,
+    "falcon-h1": recurrent.falcon_h1,
+    "lfm2": recurrent.lfm2,
+    "qwen35": recurrent.qwen35,
 }
-"""Makers by architecture (or by variant, where one architecture has several layouts)."""
+"""Makers by architecture, or by variant where one architecture has several layouts."""
 
 
 class SyntheticModels:

@@ -7,7 +7,10 @@ with a trained model.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.synthetic.vocab import CHAT_TEMPLATE
 from tests.synthetic.writer import ModelWriter
@@ -17,13 +20,63 @@ OUTPUT_GAIN = 2.0
 LOGIT_GAIN = 3.0
 
 
-def attention(w: ModelWriter, layer: int, n_embd: int, n_head: int, n_head_kv: int, head_dim: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What every maker takes; the tests change what they are about."""
+
+    n_layer: int = 2
+    n_embd: int = 128
+    n_head: int = 4
+    n_head_kv: int = 2
+    head_dim: int = 64
+    n_ff: int = 256
+    n_ctx: int = 4096
+    """Trained length."""
+    n_vocab: int = 512
+    seed: int = 0
+    weight_type: str = "f16"
+    template: str | None = CHAT_TEMPLATE
+    hollow: bool = False
+    """Only a header and a hole: for planning."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """More metadata below the architecture's prefix."""
+
+    def start(self, path: Path, arch: str) -> ModelWriter:
+        """A writer that has the keys which nearly every transformer has, and the vocabulary."""
+        w = ModelWriter(path, arch, seed=self.seed, weight_type=self.weight_type, hollow=self.hollow)
+        w.keys(
+            {
+                "context_length": self.n_ctx,
+                "embedding_length": self.n_embd,
+                "block_count": self.n_layer,
+                "feed_forward_length": self.n_ff,
+                "attention.head_count": self.n_head,
+                "attention.head_count_kv": self.n_head_kv,
+                "attention.key_length": self.head_dim,
+                "attention.value_length": self.head_dim,
+                "attention.layer_norm_rms_epsilon": 1e-5,
+                "rope.dimension_count": self.head_dim,
+                "rope.freq_base": 10000.0,
+            }
+            | self.keys
+        )
+        w.vocabulary(self.n_vocab, self.template)
+        return w
+
+
+def attention(
+    w: ModelWriter, layer: int, s: Sizes, *, bias: bool = False, query_gain: float = QUERY_GAIN
+) -> None:
     """The four matrices of an attention layer."""
     blk = f"blk.{layer}."
-    w.matrix(blk + "attn_q.weight", n_embd, n_head * head_dim, gain=QUERY_GAIN)
-    w.matrix(blk + "attn_k.weight", n_embd, n_head_kv * head_dim)
-    w.matrix(blk + "attn_v.weight", n_embd, n_head_kv * head_dim)
-    w.matrix(blk + "attn_output.weight", n_head * head_dim, n_embd, gain=OUTPUT_GAIN)
+    n_q, n_kv = s.n_head * s.head_dim, s.n_head_kv * s.head_dim
+    w.matrix(blk + "attn_q.weight", s.n_embd, n_q, gain=query_gain)
+    w.matrix(blk + "attn_k.weight", s.n_embd, n_kv)
+    w.matrix(blk + "attn_v.weight", s.n_embd, n_kv)
+    w.matrix(blk + "attn_output.weight", n_q, s.n_embd, gain=OUTPUT_GAIN)
+    if bias:
+        for name, n in (("q", n_q), ("k", n_kv), ("v", n_kv)):
+            w.vector(f"{blk}attn_{name}.bias", n, 0.0, 0.2)
 
 
 def gated_ffn(w: ModelWriter, layer: int, n_embd: int, n_ff: int) -> None:
@@ -34,80 +87,134 @@ def gated_ffn(w: ModelWriter, layer: int, n_embd: int, n_ff: int) -> None:
     w.matrix(blk + "ffn_down.weight", n_ff, n_embd, gain=OUTPUT_GAIN)
 
 
-def norms(w: ModelWriter, layer: int, n_embd: int, *names: str) -> None:
+def experts(w: ModelWriter, layer: int, n_embd: int, n_ff: int, n_expert: int, *, bias: bool = False) -> None:
+    """A router and the stacked matrices of the experts."""
+    blk = f"blk.{layer}."
+    router = w.random(blk + "ffn_gate_inp.weight", n_expert, n_embd)
+    w.tensor(blk + "ffn_gate_inp.weight", router, scale=1 / math.sqrt(n_embd))
+    w.matrix(blk + "ffn_gate_exps.weight", n_embd, n_ff, n_expert)
+    w.matrix(blk + "ffn_up_exps.weight", n_embd, n_ff, n_expert)
+    w.matrix(blk + "ffn_down_exps.weight", n_ff, n_embd, n_expert, gain=OUTPUT_GAIN)
+    if bias:
+        w.vector(blk + "ffn_gate_inp.bias", n_expert, 0.0, 0.1)
+        for name, n in (("gate", n_ff), ("up", n_ff), ("down", n_embd)):
+            w.tensor(
+                f"{blk}ffn_{name}_exps.bias", w.random(f"{blk}ffn_{name}_exps.bias", n_expert, n), scale=0.1
+            )
+
+
+def norms(w: ModelWriter, layer: int, n: int, *names: str, value: float = 1.0) -> None:
     """Norm vectors of a layer, a little uneven so that their place matters."""
     for name in names:
-        w.vector(f"blk.{layer}.{name}.weight", n_embd, spread=0.1)
+        w.vector(f"blk.{layer}.{name}.weight", n, value, spread=0.1 * value)
 
 
-def embeddings(w: ModelWriter, n_embd: int, n_vocab: int, *, tied: bool = False, size: float = 1.0) -> None:
+def embeddings(w: ModelWriter, s: Sizes, *, tied: bool = False, size: float = 1.0, norm: float = 1.0) -> None:
     """Token embedding of that size per value, last norm and (unless tied) the output matrix."""
-    w.tensor("token_embd.weight", size * w.random("token_embd.weight", n_vocab, n_embd), w.weight_type)
-    w.vector("output_norm.weight", n_embd, spread=0.1)
+    values = w.random("token_embd.weight", s.n_vocab, s.n_embd)
+    w.tensor("token_embd.weight", values, w.weight_type, scale=size)
+    w.vector("output_norm.weight", s.n_embd, norm, spread=0.1 * norm)
     if not tied:
-        w.matrix("output.weight", n_embd, n_vocab, gain=LOGIT_GAIN)
+        w.matrix("output.weight", s.n_embd, s.n_vocab, gain=LOGIT_GAIN)
 
 
-def sizes(
-    w: ModelWriter,
-    *,
-    n_ctx: int,
-    n_embd: int,
-    n_layer: int,
-    n_ff: int,
-    n_head: int,
-    n_head_kv: int | list[int],
-    head_dim: int,
-) -> None:
-    """The keys that nearly every transformer has."""
-    w.keys(
-        {
-            "context_length": n_ctx,
-            "embedding_length": n_embd,
-            "block_count": n_layer,
-            "feed_forward_length": n_ff,
-            "attention.head_count": n_head,
-            "attention.head_count_kv": n_head_kv,
-            "attention.key_length": head_dim,
-            "attention.value_length": head_dim,
-            "attention.layer_norm_rms_epsilon": 1e-5,
-            "rope.dimension_count": head_dim,
-            "rope.freq_base": 10000.0,
-        }
-    )
+def _plain(path: Path, arch: str, s: Sizes, *, bias: bool = False, qk_norm: bool = False) -> Path:
+    w = s.start(path, arch)
+    embeddings(w, s)
+    for layer in range(s.n_layer):
+        norms(w, layer, s.n_embd, "attn_norm", "ffn_norm")
+        attention(w, layer, s, bias=bias)
+        if qk_norm:
+            norms(w, layer, s.head_dim, "attn_q_norm", "attn_k_norm", value=math.sqrt(QUERY_GAIN))
+        gated_ffn(w, layer, s.n_embd, s.n_ff)
+    return w.write()
 
 
-def llama(
-    path: Path,
-    *,
-    n_layer: int = 2,
-    n_embd: int = 128,
-    n_head: int = 4,
-    n_head_kv: int = 2,
-    head_dim: int = 64,
-    n_ff: int = 256,
-    n_ctx: int = 4096,
-    n_vocab: int = 512,
-    seed: int = 0,
-    weight_type: str = "f16",
-    template: str | None = CHAT_TEMPLATE,
-) -> Path:
+def llama(path: Path, **sizes: Any) -> Path:
     """Full attention, rotary positions, gated feed-forward."""
-    w = ModelWriter(path, "llama", seed=seed, weight_type=weight_type)
-    sizes(
-        w,
-        n_ctx=n_ctx,
-        n_embd=n_embd,
-        n_layer=n_layer,
-        n_ff=n_ff,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=head_dim,
-    )
-    w.vocabulary(n_vocab, template)
-    embeddings(w, n_embd, n_vocab)
-    for layer in range(n_layer):
-        norms(w, layer, n_embd, "attn_norm", "ffn_norm")
-        attention(w, layer, n_embd, n_head, n_head_kv, head_dim)
-        gated_ffn(w, layer, n_embd, n_ff)
+    return _plain(path, "llama", Sizes(**sizes))
+
+
+def mistral(path: Path, **sizes: Any) -> Path:
+    """Old Mistral files: llama's architecture with a sliding window that llama.cpp does not apply."""
+    return _plain(path, "llama", Sizes(**{"keys": {"attention.sliding_window": 256}} | sizes))
+
+
+def qwen2(path: Path, **sizes: Any) -> Path:
+    """Biases on Q, K and V; the heads of Q fill the embedding."""
+    return _plain(path, "qwen2", Sizes(**{"n_embd": 256} | sizes), bias=True)
+
+
+def qwen3(path: Path, **sizes: Any) -> Path:
+    """Norms on the heads of Q and K."""
+    return _plain(path, "qwen3", Sizes(**{"head_dim": 128, "n_head_kv": 1} | sizes), qk_norm=True)
+
+
+def phi3(path: Path, **sizes: Any) -> Path:
+    """Q, K and V in one matrix, gate and up in one; a sliding window that llama.cpp ignores."""
+    s = Sizes(**{"n_embd": 256, "keys": {"attention.sliding_window": 256}} | sizes)
+    w = s.start(path, "phi3")
+    embeddings(w, s)
+    for layer in range(s.n_layer):
+        blk = f"blk.{layer}."
+        norms(w, layer, s.n_embd, "attn_norm", "ffn_norm")
+        w.matrix(blk + "attn_qkv.weight", s.n_embd, (s.n_head + 2 * s.n_head_kv) * s.head_dim, gain=1.5)
+        w.matrix(blk + "attn_output.weight", s.n_head * s.head_dim, s.n_embd, gain=OUTPUT_GAIN)
+        w.matrix(blk + "ffn_up.weight", s.n_embd, 2 * s.n_ff)
+        w.matrix(blk + "ffn_down.weight", s.n_ff, s.n_embd, gain=OUTPUT_GAIN)
+    return w.write()
+
+
+def bitnet(path: Path, **sizes: Any) -> Path:
+    """Norms inside attention and feed-forward, output tied to the embedding, ternary weights."""
+    s = Sizes(**{"n_embd": 256, "weight_type": "tq2_0"} | sizes)
+    w = s.start(path, "bitnet")
+    embeddings(w, s, tied=True, size=0.1, norm=2.0)
+    for layer in range(s.n_layer):
+        norms(w, layer, s.n_embd, "attn_norm", "attn_sub_norm", "ffn_norm")
+        norms(w, layer, s.n_ff, "ffn_sub_norm")
+        attention(w, layer, s)
+        gated_ffn(w, layer, s.n_embd, s.n_ff)
+    return w.write()
+
+
+def deepseek2(path: Path, **sizes: Any) -> Path:
+    """Multi-head latent attention: one compressed row per token instead of K and V; experts."""
+    rank, rope, nope, v_dim, n_expert, n_ff_exp = 128, 64, 64, 64, 4, 64
+    mla = {
+        "attention.q_lora_rank": 64,
+        "attention.kv_lora_rank": rank,
+        "attention.key_length": rank + rope,
+        "attention.value_length": rank,
+        "attention.key_length_mla": nope + rope,
+        "attention.value_length_mla": v_dim,
+        "rope.dimension_count": rope,
+        "leading_dense_block_count": 1,
+        "expert_count": n_expert,
+        "expert_used_count": 2,
+        "expert_shared_count": 1,
+        "expert_feed_forward_length": n_ff_exp,
+        "expert_weights_scale": 1.0,
+    }
+    s = Sizes(**{"n_head_kv": 1, "keys": mla} | sizes)
+    w = s.start(path, "deepseek2")
+    embeddings(w, s)
+    for layer in range(s.n_layer):
+        blk = f"blk.{layer}."
+        norms(w, layer, s.n_embd, "attn_norm", "ffn_norm")
+        norms(w, layer, 64, "attn_q_a_norm")
+        norms(w, layer, rank, "attn_kv_a_norm")
+        w.matrix(blk + "attn_q_a.weight", s.n_embd, 64)
+        w.matrix(blk + "attn_q_b.weight", 64, s.n_head * (nope + rope), gain=QUERY_GAIN)
+        w.matrix(blk + "attn_kv_a_mqa.weight", s.n_embd, rank + rope)
+        w.matrix(blk + "attn_k_b.weight", nope, rank, s.n_head)
+        w.matrix(blk + "attn_v_b.weight", rank, v_dim, s.n_head)
+        w.matrix(blk + "attn_output.weight", s.n_head * v_dim, s.n_embd, gain=OUTPUT_GAIN)
+        if layer == 0:
+            gated_ffn(w, layer, s.n_embd, s.n_ff)
+        else:
+            experts(w, layer, s.n_embd, n_ff_exp, n_expert)
+            w.matrix(blk + "ffn_gate_shexp.weight", s.n_embd, n_ff_exp)
+            w.matrix(blk + "ffn_up_shexp.weight", s.n_embd, n_ff_exp)
+            w.matrix(blk + "ffn_down_shexp.weight", n_ff_exp, s.n_embd)
     return w.write()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
 from tests.synthetic.vocab import CHAT_TEMPLATE, END, make_vocab
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class ModelWriter:
@@ -21,20 +25,32 @@ class ModelWriter:
     in one parameter share all weights whose shape is the same.
     """
 
-    def __init__(self, path: Path, arch: str, *, seed: int = 0, weight_type: str = "f16") -> None:
+    def __init__(
+        self,
+        path: Path,
+        arch: str,
+        *,
+        seed: int = 0,
+        weight_type: str = "f16",
+        hollow: bool = False,
+    ) -> None:
         """Start a file.
 
         Args:
             arch: ``general.architecture``, the prefix of :meth:`key`.
             weight_type: type of the matrices: f32, f16, bf16, q8_0, q4_0, mxfp4, tq2_0, ... Rows
                 whose length its block does not divide stay f16.
+            hollow: write a header and a hole of the right size instead of the weights: a model of
+                any size that takes no disk space. It is for planning; its weights are zeros.
         """
         self.path = path
         self.arch = arch
         self.seed = seed
+        self.hollow = hollow
         self.weight_type = GGMLQuantizationType[weight_type.upper()]
         self.gguf = GGUFWriter(None, arch)
-        self.gguf.add_name(f"synthetic {arch}")
+        self.gguf.add_name("synthetic")  # llama.cpp has special rules for names with "phi3" in them
+        self._holes = 0
 
     def key(self, name: str, value: bool | int | float | str | Sequence[Any]) -> None:
         """A metadata key below the architecture's prefix; the Python type chooses the GGUF type."""
@@ -73,40 +89,54 @@ class ModelWriter:
         if template is not None:
             self.raw_key("tokenizer.chat_template", template)
 
-    def random(self, name: str, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def random(self, name: str, *shape: int) -> Array:
         """Standard normal values of the tensor's own stream; shape in numpy's order."""
+        if self.hollow:
+            return np.broadcast_to(np.float32(0), shape)
         rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         return rng.standard_normal(shape, np.float32)
 
     def matrix(self, name: str, n_in: int, n_out: int, *more: int, gain: float = 1.0) -> None:
         """A linear map: ggml's shape is (n_in, n_out, *more). Unit input gives output of size ``gain``."""
-        scale = gain / np.sqrt(n_in)
-        self.tensor(
-            name, self.random(name, *reversed(more), n_out, n_in) * np.float32(scale), self.weight_type
-        )
+        values = self.random(name, *reversed(more), n_out, n_in)
+        self.tensor(name, values, self.weight_type, scale=gain / math.sqrt(n_in))
 
     def vector(self, name: str, n: int, value: float = 1.0, spread: float = 0.0) -> None:
         """``n`` float32 values around ``value``: norms and biases."""
-        self.tensor(name, np.float32(value) + np.float32(spread) * self.random(name, n))
+        self.tensor(name, self.random(name, n), scale=spread, shift=value)
 
     def tensor(
         self,
         name: str,
-        data: np.ndarray[Any, np.dtype[np.float32]],
+        data: Array,
         kind: GGMLQuantizationType = GGMLQuantizationType.F32,
+        *,
+        scale: float = 1.0,
+        shift: float = 0.0,
     ) -> None:
-        """A tensor in numpy's order of dimensions, converted to ``kind``."""
-        try:
-            packed = quantize(np.ascontiguousarray(data, np.float32), kind)
-        except ValueError:  # the block does not divide the rows
+        """A tensor in numpy's order of dimensions, ``data * scale + shift`` converted to ``kind``."""
+        block, type_size = GGML_QUANT_SIZES[kind]
+        if data.shape[-1] % block:
             kind = GGMLQuantizationType.F16
-            packed = data.astype(np.float16)
-        self.gguf.add_tensor(name, packed, raw_dtype=kind)
+            block, type_size = 1, 2
+        if self.hollow:
+            n_bytes = data.size // block * type_size
+            self.gguf.add_tensor_info(name, data.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+            self._holes += -(-n_bytes // 32) * 32
+        else:
+            values = np.ascontiguousarray(data * np.float32(scale) + np.float32(shift), np.float32)
+            self.gguf.add_tensor(name, quantize(values, kind), raw_dtype=kind)
 
     def write(self) -> Path:
         """Write the file; its path."""
         self.gguf.write_header_to_file(self.path)
         self.gguf.write_kv_data_to_file()
-        self.gguf.write_tensors_to_file()
-        self.gguf.close()
+        if self.hollow:
+            self.gguf.write_ti_data_to_file()
+            self.gguf.close()
+            size = self.path.stat().st_size
+            os.truncate(self.path, -(-size // 32) * 32 + self._holes)
+        else:
+            self.gguf.write_tensors_to_file()
+            self.gguf.close()
         return self.path
