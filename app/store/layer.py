@@ -90,26 +90,36 @@ def _keys(table: Mapping[str, Any], path: tuple[str, ...], complain: Any) -> dic
 
 def _parse(text: str, source: str, layer: Layer) -> dict[str, Any]:
     lines = text.split("\n")  # as TOML counts; splitlines() also splits at other signs
+    number, reason = 0, "nested too deeply"
     for _ in range(_LINES_TO_DROP + 1):
         try:
             return tomllib.loads("\n".join(lines))
         except tomllib.TOMLDecodeError as error:
             layer.sound = False
-            found = re.search(r"(.*) \(at line (\d+)", str(error))
-            number = int(found[2]) if found else len(lines)
-            reason = (found[1] if found else str(error)).rstrip(".")
-            layer.problems.append(f"{source}, line {number}: {reason}. The line is left out.")
+            number, reason = _where(str(error), lines)
             if not 0 < number <= len(lines) or not lines[number - 1]:
                 break
+            layer.problems.append(f"{source}, line {number}: {reason}. The line is left out.")
             lines[number - 1] = ""
         except RecursionError:
             layer.sound = False
             break
-    layer.problems = [
-        f"{source} cannot be read as TOML ({layer.problems[0] if layer.problems else 'nested too deeply'})."
-    ]
-    layer.problems[0] += " The defaults are used."
+    place = f"{source}, line {number}" if number else source
+    layer.problems = [f"{place}: {reason}. The file cannot be used, so the defaults apply."]
     return {}
+
+
+def _where(message: str, lines: list[str]) -> tuple[int, str]:
+    """The line that a message of ``tomllib`` is about, and what is wrong there."""
+    reason = re.sub(r" \(at .*", "", message).rstrip(".")
+    if found := re.search(r"\(at line (\d+)", message):
+        return int(found[1]), reason
+    # At the end of the text: something was opened and never closed.
+    if found := re.match(r"Expected '(.)'|Expected \"(.)\"", message):
+        quote = found[1] or found[2]
+        opened = [n for n, line in enumerate(lines, 1) if line.count(quote) % 2]
+        return (opened or [len(lines)])[-1], "a quotation mark is missing"
+    return len(lines), reason
 
 
 def line_of(text: str, path: tuple[str, ...]) -> int:

@@ -257,7 +257,7 @@ def template() -> str:
             if s.section != section:
                 continue
             if s.name == "keys":
-                parts += [f"# {s.about} F1 in the chat lists the actions.", '# cycle_cache = "ctrl+k"']
+                parts += [f"# {s.about} F1 in the chat lists the names.", '# kv = "ctrl+k"']
                 continue
             choices = f" One of: {', '.join(s.choices)}." if s.choices else ""
             parts += [f"# {s.about}{choices}", f"# {s.name} = {to_toml(s.default)}"]

@@ -357,5 +357,5 @@ def test_keys_are_changed_as_a_whole(written: Path) -> None:
     assert tomllib.loads(written.read_text())["keys"] == {"stop": "f9"}
     preferences.unset_for(EVERYWHERE, "keys")
     assert preferences.resolve().keys == {}
-    written.write_text("[keys]\ncycle_cache = ['ctrl+k', 'f2']\n")
-    assert preferences.resolve().keys == {"cycle_cache": "ctrl+k,f2"}
+    written.write_text("[keys]\nkv = ['ctrl+k', 'f2']\n")
+    assert preferences.resolve().keys == {"kv": "ctrl+k,f2"}
