@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from app.chat.format import clip
 from app.chat.panel.glyphs import Glyphs
 
 
@@ -64,55 +65,57 @@ def segments(
     for fraction in fractions:
         position += max(0.0, fraction) if math.isfinite(fraction) else 0.0
         edges.append(min(total, round(position * total)))
-    cells: list[tuple[str, str]] = []
-    for x in range(width):
-        left, right = x * steps, (x + 1) * steps
-        # The segments that have a part of this cell, in order, with their lengths in steps.
-        parts = [
-            (min(edges[i + 1], right) - max(edges[i], left), i)
-            for i in range(len(fractions))
-            if edges[i + 1] > left and edges[i] < right and edges[i + 1] > edges[i]
-        ]
-        filled = sum(length for length, _ in parts)
-        if not parts:
-            cells.append((g.track, track))
-        elif len(parts) == 1 and filled == steps:
-            index = parts[0][1]
-            cells.append((fills[index] if fills else g.full, styles[index]))
-        else:
-            cells.append(_shared_cell(parts, filled, steps, styles, g, track))
-    return join(cells)
+    pieces: list[Piece] = []
+    x = 0
+    for i, style in enumerate(styles):
+        # Whole cells of this segment; a cell that it shares with another comes before them.
+        first, last = -(-edges[i] // steps), edges[i + 1] // steps
+        if first > x:
+            pieces.append(_shared_cell(edges, x, steps, styles, g, track))
+            x = first
+        if last > first:
+            pieces.append(Piece((fills[i] if fills else g.full) * (last - first), style))
+            x = last
+    if x * steps < edges[-1]:
+        pieces.append(_shared_cell(edges, x, steps, styles, g, track))
+        x += 1
+    if x < width:
+        pieces.append(Piece(g.track * (width - x), track))
+    return tuple(pieces)
 
 
 def _shared_cell(
-    parts: list[tuple[int, int]], filled: int, steps: int, styles: Sequence[str], g: Glyphs, track: str
-) -> tuple[str, str]:
+    edges: Sequence[int], x: int, steps: int, styles: Sequence[str], g: Glyphs, track: str
+) -> Piece:
     """A cell in which something ends: two colours at most can be shown in it."""
-    first_length, first = parts[0]
+    left, right = x * steps, (x + 1) * steps
+    parts = [
+        (min(edges[i + 1], right) - max(edges[i], left), style)
+        for i, style in enumerate(styles)
+        if edges[i + 1] > max(edges[i], left) and edges[i] < right
+    ]
+    filled = sum(length for length, _ in parts)
     if filled == steps:
-        # A third segment in one cell gives way to the longest of the others.
-        rest = max(parts[1:])
-        return g.parts[first_length - 1], f"{styles[first]}|{styles[rest[1]]}"
-    longest = max(parts)[1]
-    return g.parts[filled - 1], f"{styles[longest]}|{track}"
+        # Of three segments in one cell the longest of the later ones stays.
+        length, first = parts[0]
+        return Piece(g.parts[length - 1], f"{first}|{max(parts[1:])[1]}")
+    return Piece(g.parts[filled - 1], f"{max(parts)[1]}|{track}")
 
 
 def thin_bar(fraction: float, width: int, style: str, g: Glyphs, beyond: float = 0.0) -> Line:
     """A bar of a line's thickness; from ``fraction`` to ``beyond`` it is drawn as what could be."""
     steps = 2 if g.half_line else 1
     end = round(min(1.0, max(0.0, fraction)) * width * steps)
-    beyond_end = round(min(1.0, max(fraction, beyond)) * width * steps)
-    cells: list[tuple[str, str]] = []
-    for x in range(width):
-        if (x + 1) * steps <= end:
-            cells.append((g.line, style))
-        elif x * steps < end:
-            cells.append((g.half_line, style))
-        elif (x + 1) * steps <= beyond_end:
-            cells.append((g.thin, "beyond"))
-        else:
-            cells.append((g.thin, "track"))
-    return join(cells)
+    beyond_end = round(min(1.0, max(fraction, beyond)) * width)
+    whole, half = divmod(end, steps)
+    open_from = whole + half
+    runs = (
+        Piece(g.line * whole, style),
+        Piece(g.half_line * half, style),
+        Piece(g.thin * max(0, beyond_end - open_from), "beyond"),
+        Piece(g.thin * (width - max(open_from, beyond_end)), "track"),
+    )
+    return tuple(piece for piece in runs if piece.text)
 
 
 def join(cells: Iterable[tuple[str, str]]) -> Line:
@@ -123,6 +126,20 @@ def join(cells: Iterable[tuple[str, str]]) -> Line:
             pieces[-1] = Piece(pieces[-1].text + text, style)
         else:
             pieces.append(Piece(text, style))
+    return tuple(pieces)
+
+
+def clip_line(line: Line, width: int) -> Line:
+    """``line`` cut to ``width`` cells."""
+    pieces: list[Piece] = []
+    room = width
+    for piece in line:
+        text = clip(piece.text, room)
+        if text:
+            pieces.append(Piece(text, piece.style))
+        if text != piece.text:
+            break
+        room -= cell_len(text)
     return tuple(pieces)
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual.geometry import Region, Size
 from textual.strip import Strip
-from textual.widget import Widget
 
 from app.chat.panel.bars import Line, Piece
-from app.chat.panel.glyphs import Glyphs, glyphs
+from app.chat.panel.styled import STYLES, Styled, css
 
 
 def changed_span(old: Line, new: Line) -> tuple[int, int] | None:
@@ -43,64 +39,17 @@ def changed_span(old: Line, new: Line) -> tuple[int, int] | None:
     return start, end
 
 
-class Lines(Widget):
-    """Lines of pieces; a piece names its style, a component class of this widget.
+class Lines(Styled):
+    """Lines of pieces, as high as there are lines."""
 
-    Styles combine with spaces (``"value cursor"``); ``"a|b"`` takes the colour of ``a`` on the
-    colour of ``b``. Text is never read as markup.
-    """
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "title",
-        "muted",
-        "faint",
-        "value",
-        "current",
-        "warning",
-        "error",
-        "cursor",
-        "hover",
-        "track",
-        "weights",
-        "repacked",
-        "cache",
-        "buffers",
-        "program",
-        "others",
-        "beyond",
-        "tick",
-    }
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLES)
 
     DEFAULT_CSS = """
     Lines {
         height: auto;
         width: 1fr;
-        & > .title { color: $foreground; text-style: bold; }
-        & > .muted { color: $text-muted; }
-        & > .faint { color: $text-disabled; }
-        & > .value { color: $foreground; }
-        & > .current { color: $text-primary; }
-        & > .warning { color: $text-warning; }
-        & > .error { color: $text-error; }
-        & > .cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
-        & > .hover { background: $foreground 8%; }
-        & > .track { color: $foreground 12%; }
-        & > .weights { color: $secondary; }
-        & > .repacked { color: $secondary 60%; }
-        & > .cache { color: $primary; }
-        & > .buffers { color: $primary 55%; }
-        & > .program { color: $foreground 75%; }
-        & > .others { color: $foreground 28%; }
-        & > .beyond { color: $primary 40%; }
-        & > .tick { color: $foreground 60%; }
-        &:ansi > .muted { text-style: dim; }
-        &:ansi > .faint { text-style: dim; }
-        &:ansi > .track { text-style: dim; }
-        &:ansi > .others { color: ansi_bright_black; }
-        &:ansi > .program { color: ansi_default; }
-        &:ansi > .hover { text-style: underline; }
     }
-    """
+    """ + css("Lines")
 
     ALLOW_SELECT = False
 
@@ -132,18 +81,6 @@ class Lines(Widget):
             self.refresh(*dirty)
 
     @property
-    def textured(self) -> bool:
-        """Whether colours are too few to tell the segments of a bar apart."""
-        app = self.app
-        return app.native_ansi_color or app.no_color or app.console.color_system in (None, "standard")
-
-    @property
-    def glyphs(self) -> Glyphs:
-        """The characters to draw with; with enough colours the track of a bar is solid."""
-        found = glyphs()
-        return found if self.textured or not found.parts else replace(found, track=found.full)
-
-    @property
     def plain_text(self) -> str:
         """All lines as text: for tests and for the clipboard."""
         return "\n".join("".join(p.text for p in line).rstrip() for line in self._lines)
@@ -166,20 +103,7 @@ class Lines(Widget):
         return len(self.build(width)) if width > 0 else len(self._lines)
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        base = self._rich("")
-        if y >= len(self._lines):
-            return Strip.blank(width, base)
-        segments = [Segment(piece.text, self._rich(piece.style)) for piece in self._lines[y]]
-        return Strip(segments).adjust_cell_length(width, base)
-
-    def _rich(self, name: str) -> Style:
-        front, _, back = name.partition("|")
-        style = self.get_visual_style(*front.split()).rich_style
-        if back and not self.textured:
-            behind = self.get_visual_style(back).rich_style
-            style = Style(color=style.color, bgcolor=behind.color)
-        return style
+        return self.strip_of(self._lines[y] if y < len(self._lines) else (), self.size.width)
 
 
 def sides(left: Sequence[Piece], right: Sequence[Piece], width: int) -> Line:

@@ -144,10 +144,12 @@ class MemorySection(Lines):
         rows = 1 if self.compact else 2
         texts = bars.sparkline(values, rows, low, high, g)
         marks = dict(self.history.mark_columns(width))
-        lines: list[Line] = [
-            bars.join((char, "value" if x in marks else "buffers") for x, char in enumerate(text))
-            for text in texts
-        ]
+        lines: list[Line] = []
+        for text in texts:
+            line: Line = (Piece(text, "buffers"),)
+            for x in marks:
+                line = bars.overlay(line, x, Piece(text[x], "value"))
+            lines.append(line)
         if self.compact:
             return lines
         caption = Piece(f"engine, last {width * self.history.step:.0f} s", "faint")

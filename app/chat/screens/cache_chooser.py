@@ -1,0 +1,210 @@
+"""Choose the types of K and of V, with what the switch would need and gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from app.chat.format import fit
+from app.chat.messages import CacheWanted
+from app.chat.panel import bars
+from app.chat.panel.bars import Line, Piece
+from app.chat.panel.lines import Lines, sides
+from app.chat.screens.dialog import Dialog
+from app.chat.screens.figures_source import FiguresSource
+from app.chat.screens.row_list import Draw, Row, RowList
+from app.chat.screens.switch_preview import SwitchPreview
+from quantize.cache_types import CACHE_TYPES, CacheType
+from quantize.errors import CacheTypeError, StretchError
+
+_MOST_BITS = 16.0
+"""Where the bars of the lists end; f32 is cut off there."""
+
+
+class CacheChooser(Dialog):
+    """Two lists side by side; what is under the two cursors is previewed."""
+
+    CSS_PATH = Dialog.sheets("cache_chooser.tcss")
+    HEADING = "Types of the cache"
+    AUTO_FOCUS = "#keys"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "switch", "switch"),
+        Binding("tab,left,right", "other_list", "K or V", key_display="tab"),
+        Binding("equals_sign,b", "both", "both alike", key_display="="),
+        Binding("r", "reprefill", "read again", key_display="r"),
+        Binding("shift+tab", "other_list", show=False),
+    ]
+
+    def __init__(self, session: FiguresSource) -> None:
+        super().__init__()
+        self._session = session
+        self._keys = RowList(id="keys")
+        self._values = RowList(id="values")
+        self._note = TypeNote()
+        self._preview = SwitchPreview()
+
+    def body(self) -> Iterable[Widget]:
+        yield Horizontal(
+            Vertical(ListHead("K", "keys"), self._keys),
+            Vertical(ListHead("V", "values"), self._values),
+            id="lists",
+        )
+        yield self._note
+        yield self._preview
+
+    def on_mount(self) -> None:
+        status, loaded = self._session.status, self._session.loaded
+        now_k = status.type_k if status else (loaded.type_k if loaded else "f16")
+        now_v = status.type_v if status else (loaded.type_v if loaded else "f16")
+        dims = (loaded.model.head_dim_k, loaded.model.head_dim_v) if loaded else (0, 0)
+        self._keys.set_rows(type_rows(self._keys, now_k, dims[0]), now_k)
+        self._values.set_rows(type_rows(self._values, now_v, dims[1]), now_v)
+        self._preview.show_now(status)
+        self.set_interval(0.5, lambda: self._preview.show_now(self._session.status))
+        self._ask()
+
+    # ---------------------------------------------------------------- what is chosen
+
+    @property
+    def types(self) -> tuple[str, str]:
+        """The names under the two cursors."""
+        return self._keys.cursor_key, self._values.cursor_key
+
+    @on(RowList.Moved)
+    def _moved(self) -> None:
+        self._ask()
+
+    @on(RowList.Chosen)
+    def _chosen(self) -> None:
+        self.action_switch()
+
+    def action_other_list(self) -> None:
+        """Go from K to V and back."""
+        (self._values if self._keys.has_focus else self._keys).focus()
+
+    def action_both(self) -> None:
+        """Give both the type under the cursor of the list that is in use."""
+        here, there = (self._values, self._keys) if self._values.has_focus else (self._keys, self._values)
+        there.move_to(here.cursor_key)
+
+    def action_switch(self) -> None:
+        """Ask for the two types."""
+        status = self._session.status
+        if status is not None and self.types == (status.type_k, status.type_v):
+            self.dismiss()
+            return
+        self.wish(CacheWanted(*self.types))
+
+    def action_reprefill(self) -> None:
+        """Ask for the two types and an exact reading of the conversation."""
+        self.wish(CacheWanted(*self.types, reprefill=True))
+
+    # ---------------------------------------------------------------- the preview
+
+    @work(exclusive=True, group="preview")
+    async def _ask(self) -> None:
+        type_k, type_v = self.types
+        self._note.show(CACHE_TYPES.get(type_k), CACHE_TYPES.get(type_v))
+        status = self._session.status
+        same = status is not None and (type_k, type_v) == (status.type_k, status.type_v)
+        try:
+            preview = await self._session.preview_cache(type_k, type_v)
+        except StretchError as error:
+            self._preview.show(None, problem=str(error))
+            return
+        remark = going_up(status.type_k, status.type_v, type_k, type_v) if status else ""
+        self._preview.show(preview, remark=remark, same=same)
+
+
+def going_up(from_k: str, from_v: str, to_k: str, to_v: str) -> str:
+    """What to say about precision when types get larger again, or about the way back."""
+    try:
+        before = [CACHE_TYPES[t].bits() for t in (from_k, from_v)]
+        after = [CACHE_TYPES[t].bits() for t in (to_k, to_v)]
+    except KeyError:
+        return ""
+    if any(a > b for a, b in zip(after, before, strict=True)):
+        return "Precision that is lost stays lost; r reads the conversation again instead."
+    return "It can be undone."
+
+
+def type_rows(rows: RowList, current: str, head_dim: int) -> list[Row]:
+    """A row for every cache type; those that the model cannot have come last and say why."""
+    usable: list[Row] = []
+    refused: list[Row] = []
+    for cache_type in CACHE_TYPES.values():
+        try:
+            bits = cache_type.bits(head_dim) if head_dim else cache_type.bits()
+        except CacheTypeError:
+            refused.append(Row(cache_type.name, _refused(cache_type), selectable=False))
+            continue
+        usable.append(Row(cache_type.name, _usable(rows, cache_type, bits, cache_type.name == current)))
+    return usable + refused
+
+
+def _usable(rows: RowList, cache_type: CacheType, bits: float, current: bool) -> Draw:
+    def draw(width: int) -> Sequence[Line]:
+        g = rows.glyphs
+        head = (
+            Piece(f" {g.mark if current else ' '} ", "current"),
+            Piece(fit(cache_type.name, 8), "current" if current else "value"),
+            Piece(fit(f"{bits:g}", 6, ">"), "muted"),
+            Piece(" bits  ", "faint"),
+        )
+        room = width - 3 - 8 - 6 - 7 - 1
+        if room < 4:
+            return [head]
+        return [(*head, *bars.thin_bar(bits / _MOST_BITS, room, "cache" if current else "weights", g))]
+
+    return draw
+
+
+def _refused(cache_type: CacheType) -> Draw:
+    def draw(width: int) -> Sequence[Line]:
+        return [
+            (
+                Piece("   " + fit(cache_type.name, 8), "faint"),
+                Piece(fit("not with these heads", width - 11), "faint"),
+            )
+        ]
+
+    return draw
+
+
+class ListHead(Lines):
+    """The name of a list."""
+
+    def __init__(self, letter: str, word: str) -> None:
+        super().__init__()
+        self._letter, self._word = letter, word
+
+    def build(self, width: int) -> Sequence[Line]:
+        return [(Piece(f"   {self._letter}", "title"), Piece(f"  {self._word}", "muted"))]
+
+
+class TypeNote(Lines):
+    """One sentence on each of the two types."""
+
+    def __init__(self) -> None:
+        super().__init__(id="note")
+        self._types: tuple[CacheType | None, CacheType | None] = (None, None)
+
+    def show(self, type_k: CacheType | None, type_v: CacheType | None) -> None:
+        """Say what is known of these types."""
+        self._types = (type_k, type_v)
+        self.redraw()
+
+    def build(self, width: int) -> Sequence[Line]:
+        lines: list[Line] = []
+        for letter, cache_type in zip("KV", self._types, strict=True):
+            text = f"{cache_type.name}: {cache_type.summary}" if cache_type else ""
+            lines.append(
+                sides((Piece(f"{letter} ", "faint"), Piece(fit(text, width - 2), "muted")), (), width)
+            )
+        return lines
