@@ -192,8 +192,10 @@ class Composer(TextArea):
     async def _on_paste(self, event: events.Paste) -> None:
         """Line ends of other systems become ours; control characters have no business here."""
         text = event.text.replace("\r\n", "\n").replace("\r", "\n")
-        event.text = "".join(c for c in text if c in "\n\t" or c.isprintable())
+        event.text = text.translate(_CONTROLS)
 
+
+_CONTROLS = dict.fromkeys(c for c in (*range(32), *range(127, 160)) if c not in (9, 10))
 
 _KEYS = {
     "enter": Composer.action_submit,

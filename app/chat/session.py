@@ -64,6 +64,7 @@ class Session:
         self.settings: Settings = preferences.resolve(overrides=self.overrides)
         self._ticker: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
+        self._deleted: list[int] = []
 
     # ---------------------------------------------------------------- state
 
@@ -268,11 +269,25 @@ class Session:
             self.page.title = title
             self.post(news.TitleChanged(title))
 
-    def delete(self, conversation_id: int) -> None:
-        """Delete a conversation; a new one follows if it was on the page."""
+    def delete(self, conversation_id: int) -> bool:
+        """Delete a conversation; a new one follows if it was on the page. False if there is none."""
+        if not conversation_id:
+            self.notify("There is nothing to delete: nothing was said yet.")
+            return False
         if conversation_id == self.page.id:
             self.new_conversation()
         self.store.delete(conversation_id)
+        self._deleted.append(conversation_id)
+        return True
+
+    def restore_deleted(self) -> None:
+        """Bring back what was deleted last and show it."""
+        if not self._deleted:
+            self.notify("Nothing was deleted since the start.")
+            return
+        conversation_id = self._deleted.pop()
+        self.store.restore(conversation_id)
+        self.open_conversation(conversation_id)
 
     def set_setting(self, key: str, value: object, scope: str = "conversation") -> None:
         """Change and remember one setting.

@@ -1,0 +1,230 @@
+"""The Textual application: it holds the session, opens the screens and hears what widgets wish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.screen import Screen
+
+from app import paths
+from app.chat import messages as news
+from app.chat.chat_screen import ChatScreen
+from app.chat.commander import Commander
+from app.chat.messages import Notice
+from app.chat.session import Session
+from app.chat.themes import DEFAULT_THEME, THEMES
+from app.options import ChatOptions
+from app.store.preferences import Preferences
+from app.store.store import Store
+from quantize.errors import StretchError
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+
+def _palette() -> type[Provider]:
+    from app.chat.palette import CommandProvider
+
+    return CommandProvider
+
+
+class StretchApp(App[int]):
+    """The chat.
+
+    Args:
+        options: What the command line asked for.
+    """
+
+    TITLE = "Stretch"
+    CSS_PATH = "chat.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_palette}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "copy_or_stop", "Copy, stop or leave", show=False, system=True),
+    ]
+
+    def __init__(self, options: ChatOptions | None = None) -> None:
+        super().__init__()
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.options = options or ChatOptions()
+        self.store = Store(paths.database_path())
+        self.preferences = Preferences(paths.settings_path(), self.store)
+        self.session = Session(
+            self.store, self.preferences, self._post_to_chat, log_path=paths.log_path(), options=self.options
+        )
+        self.commander = Commander(self)
+        self.chat = ChatScreen()
+        self._use_theme()
+        self.set_keymap(dict(self.session.settings.keys))
+
+    def get_default_screen(self) -> Screen[None]:
+        return self.chat
+
+    def _post_to_chat(self, message: Message) -> bool:
+        return self.chat.post_message(message)
+
+    def on_ready(self) -> None:
+        """The first frame is on the screen: now the engine may come."""
+        self.session.start()
+
+    def on_unmount(self) -> None:
+        self.session.close()
+
+    # ---------------------------------------------------------------- settings
+
+    def _use_theme(self) -> None:
+        wanted = self.session.settings.theme
+        self.theme = wanted if wanted in self.available_themes else DEFAULT_THEME
+
+    def change_setting(self, key: str, value: object, scope: str = "") -> None:
+        """Change a setting and let it take effect.
+
+        Raises:
+            StretchError: if it cannot be set so.
+        """
+        screen_wide = key in ("theme", "panel", "keys", "default_model", "model_folders")
+        self.session.set_setting(key, value, scope or ("global" if screen_wide else "conversation"))
+        match key:
+            case "theme":
+                self._use_theme()
+            case "keys":
+                self.set_keymap(dict(self.session.settings.keys))
+            case "type_k" | "type_v" | "n_ctx" | "tail":
+                s = self.session.settings
+                self.session.set_cache(s.type_k, s.type_v, s.n_ctx or -1, s.tail)
+
+    def on_setting_wanted(self, message: news.SettingWanted) -> None:
+        try:
+            self.change_setting(message.key, message.value, message.scope)
+        except StretchError as error:
+            self.session.complain(error)
+
+    # ---------------------------------------------------------------- wishes
+
+    def on_command_wanted(self, message: news.CommandWanted) -> None:
+        self.commander.run(message.text)
+
+    def on_cache_wanted(self, message: news.CacheWanted) -> None:
+        try:
+            self.session.set_cache(message.type_k, message.type_v, message.n_ctx, message.tail)
+        except StretchError as error:
+            self.session.complain(error)
+        if message.reprefill:
+            self.session.reprefill()
+
+    def on_next_preset_wanted(self, message: news.NextPresetWanted) -> None:
+        self.session.next_preset(message.step)
+
+    def on_undo_wanted(self, message: news.UndoWanted) -> None:
+        self.session.undo_cache()
+
+    def on_reprefill_wanted(self, message: news.ReprefillWanted) -> None:
+        self.session.reprefill()
+
+    def on_length_wanted(self, message: news.LengthWanted) -> None:
+        if message.n_ctx:
+            self.session.set_ctx(message.n_ctx)
+        else:
+            self.open_length_chooser()
+
+    def on_model_wanted(self, message: news.ModelWanted) -> None:
+        self.session.load_model(message.name)
+
+    def on_conversation_wanted(self, message: news.ConversationWanted) -> None:
+        self.session.open_conversation(message.id, message.message_id)
+
+    def on_new_conversation_wanted(self, message: news.NewConversationWanted) -> None:
+        self.session.new_conversation()
+
+    def on_rename_wanted(self, message: news.RenameWanted) -> None:
+        self.session.rename(message.id, message.title)
+
+    def on_delete_wanted(self, message: news.DeleteWanted) -> None:
+        self.session.delete(message.id)
+
+    def on_branch_wanted(self, message: news.BranchWanted) -> None:
+        self.session.switch_branch(message.message_id, message.step)
+
+    def on_regenerate_wanted(self, message: news.RegenerateWanted) -> None:
+        self.session.regenerate(message.message_id)
+
+    def on_continue_wanted(self, message: news.ContinueWanted) -> None:
+        self.session.continue_reply(message.message_id)
+
+    def on_stop_wanted(self, message: news.StopWanted) -> None:
+        self.session.stop()
+
+    def on_copy_wanted(self, message: news.CopyWanted) -> None:
+        self.copy_text(message.text, message.what)
+
+    async def on_preview_wanted(self, message: news.PreviewWanted) -> None:
+        """Answer without keeping the application from hearing other wishes."""
+        self.run_worker(self._preview(message), group="preview", exclusive=True)
+
+    async def _preview(self, wish: news.PreviewWanted) -> None:
+        try:
+            preview = await self.session.preview_cache(wish.type_k, wish.type_v, wish.n_ctx, wish.tail)
+        except StretchError:
+            return  # the row says itself what is refused
+        for shows in (self.chat.panel, self.screen):
+            if callable(show := getattr(shows, "show_preview", None)):
+                show(preview)
+
+    # ---------------------------------------------------------------- screens
+
+    def open_cache_chooser(self) -> None:
+        """Choose the cache types."""
+        from app.chat.screens.cache_chooser import CacheChooser
+
+        self.push_screen(CacheChooser(self.session))
+
+    def open_length_chooser(self) -> None:
+        """Choose the length of the context."""
+        from app.chat.screens.length_chooser import LengthChooser
+
+        self.push_screen(LengthChooser(self.session))
+
+    def open_model_picker(self) -> None:
+        """Choose a model."""
+        from app.chat.screens.model_picker import ModelPicker
+
+        self.push_screen(ModelPicker(self.session))
+
+    def open_conversations(self, query: str = "") -> None:
+        """Choose a conversation."""
+        from app.chat.screens.conversation_list import ConversationList
+
+        self.push_screen(ConversationList(self.session, query))
+
+    def open_settings(self) -> None:
+        """Look at the settings and change them."""
+        from app.chat.screens.settings_screen import SettingsScreen
+
+        self.push_screen(SettingsScreen(self.session))
+
+    def open_help(self) -> None:
+        """All keys and commands."""
+        from app.chat.screens.help_screen import HelpScreen
+
+        self.push_screen(HelpScreen(self.session))
+
+    # ---------------------------------------------------------------- the clipboard and leaving
+
+    def copy_text(self, text: str, what: str) -> None:
+        """Put ``text`` on the terminal's clipboard (OSC 52)."""
+        self.copy_to_clipboard(text)
+        self._post_to_chat(Notice(f"The {what} is on the clipboard.", "good"))
+
+    def action_copy_or_stop(self) -> None:
+        """Ctrl-C: copy what is marked, else stop the reply, else say how to leave."""
+        selected = self.screen.get_selected_text()
+        if selected:
+            self.copy_text(selected, "marked text")
+            self.screen.clear_selection()
+        elif not self.session.stop():
+            self.session.notify("^Q leaves; everything is saved.")

@@ -1,0 +1,62 @@
+"""The last row: the keys that matter now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.style import Style
+from textual.widget import Widget
+
+from app.chat.keys import key_name
+from app.chat.markdown.layout import MUTED
+from app.chat.messages import CommandWanted
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A key, what it does, and the slash command that does the same (or empty)."""
+
+    key: str
+    label: str
+    command: str = ""
+
+
+class KeyLine(Widget):
+    """As many hints as fit, the first ones first; a hint can be clicked."""
+
+    DEFAULT_CSS = """
+    KeyLine { width: 1fr; height: 1; padding: 0 1; }
+    KeyLine { link-style: none; link-color: $text-muted; link-style-hover: underline; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="keys")
+        self._hints: Sequence[Hint] = ()
+
+    def show(self, hints: Sequence[Hint]) -> None:
+        """Show other hints."""
+        if hints != self._hints:
+            self._hints = hints
+            self.refresh()
+
+    def render(self) -> Content:
+        width = self.content_size.width
+        parts: list[Content] = []
+        used = 0
+        for hint in self._hints:
+            name = key_name(hint.key)
+            length = len(name) + 1 + len(hint.label) + (2 if parts else 0)
+            if used + length > width:
+                continue
+            part = Content.assemble((name, "$text-primary"), (f" {hint.label}", MUTED))
+            if hint.command:
+                part = part.stylize(Style.from_meta({"@click": f"ask({hint.command!r})"}))
+            parts.append(part)
+            used += length
+        return Content("  ").join(parts)
+
+    def action_ask(self, command: str) -> None:
+        """Do what a hint says."""
+        self.post_message(CommandWanted(command))
