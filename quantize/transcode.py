@@ -207,6 +207,11 @@ def _tensors(part: Part, placed: Part, layers: Sequence[LayerHeads], first: Laye
         formats = ggml.row_format(source.type_id), ggml.row_format(target.type_id)
         before, after = (rotation(f.quantized) for f in formats)
         turn = 0 if before == after else max(before, after)
+        if turn and n_values % turn:
+            raise CacheTypeError(
+                f"llama.cpp would rotate rows of {n_values} values {turn} at a time, which cannot be.",
+                "Choose a type without blocks, for example f16.",
+            )
         return _Tensor(source, target, *formats, part.n_cells, n_values, turn, part.n_cells)
 
     for heads, source, target in zip(layers if part.n_cells else (), part.k, placed.k, strict=True):

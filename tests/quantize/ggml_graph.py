@@ -53,7 +53,7 @@ def rewrite(
     """``rows`` (n, bytes) of one type as ggml writes them in another, turned by ``turn`` (0: not)."""
     n = len(rows)
     target_size = ggml.row_format(type_to).row_size(n_values)
-    memory = np.zeros(rows.size + n * target_size + 4 * n * n_values * 4 + (1 << 20), np.uint8)
+    memory = np.zeros(rows.size + n * target_size + 16 * n * n_values + 4 * turn**2 + (1 << 20), np.uint8)
     context = _init(_InitParams(memory.size, memory.ctypes.data, False))
     source = _tensor(context, type_from, n_values, n)
     target = _tensor(context, type_to, n_values, n)

@@ -11,7 +11,15 @@ from fractions import Fraction
 import pytest
 
 from quantize import ggml
-from quantize.cache_types import CACHE_TYPES, PRESETS, CachePair, cache_type, nearest_stock, parse_pair
+from quantize.cache_types import (
+    CACHE_TYPES,
+    PRESETS,
+    CachePair,
+    CacheType,
+    cache_type,
+    nearest_stock,
+    parse_pair,
+)
 from quantize.errors import CacheTypeError, EngineError
 from tests.quantize.conftest import Engine
 
@@ -31,9 +39,9 @@ def test_the_table_is_the_librarys() -> None:
         replace(CACHE_TYPES["f16"], quantized=True),
     ],
 )
-def test_a_table_that_differs_is_found_out(wrong: object) -> None:
+def test_a_table_that_differs_is_found_out(wrong: CacheType) -> None:
     with pytest.raises(CacheTypeError, match="differently"):
-        ggml.check_table([wrong])  # type: ignore[list-item]
+        ggml.check_table([wrong])
 
 
 def test_it_loads_no_native_library() -> None:
@@ -112,6 +120,6 @@ def test_nearest_stock_type() -> None:
             assert size % found.variants[0].block_size == 0
 
 
-def _bits(t: object) -> Fraction:
-    v = t.variants[0]  # type: ignore[attr-defined]
+def _bits(t: CacheType) -> Fraction:
+    v = t.variants[0]
     return Fraction(v.type_size * 8, v.block_size)

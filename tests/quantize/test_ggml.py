@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gguf
 import numpy as np
 import pytest
@@ -81,8 +83,9 @@ def test_only_contiguous_memory_of_the_right_kind() -> None:
         ggml.quantize(q8_0, strided, good_data)
     with pytest.raises(ValueError):
         ggml.dequantize(q8_0, np.zeros(136, np.uint8)[::2], good_values)
+    doubles: Any = np.zeros(64, np.float64)
     with pytest.raises(ValueError):
-        ggml.quantize(q8_0, np.zeros(64, np.float64), good_data)  # type: ignore[arg-type]
+        ggml.quantize(q8_0, doubles, good_data)
     good_data.flags.writeable = False
     with pytest.raises(ValueError):
         ggml.quantize(q8_0, good_values, good_data)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from quantize import ggml
+from quantize.buffers import allocate
 from quantize.cache_types import CACHE_TYPES
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.llama import Context
 from quantize.rotation import rotation_k, rotation_v
-from quantize.state import SavedState, read_state
-from quantize.transcode import state_size, transcode, transcoded_size
+from quantize.state import MAGIC, SavedState, read_state
+from quantize.transcode import state_size, transcode, transcoded_size, working_bytes
 from tests.quantize.conftest import Engine, equal, meaningful, save, type_ids
 from tests.quantize.ggml_graph import rewrite
 
@@ -231,3 +235,38 @@ def test_a_state_of_another_model_is_refused(engine: Callable[..., Engine]) -> N
     e = engine(head_dim=96, n_head=4, n_head_kv=1)
     with pytest.raises(CacheTypeError, match="q1_0"):
         transcoded_size(e.state(F16, F16, 21), e.geometry, q1_0, F16)
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_the_source_gives_its_memory_back_as_it_is_read(tmp_path: Path, in_file: bool) -> None:
+    """The peak is the larger of the two states and a few MB, not their sum."""
+    n_cells, geometry = 8192, Geometry.uniform(16, 128, 128, 1)
+    size = state_size(geometry, [n_cells], F16, F16)
+    data = allocate(size, tmp_path / "state" if in_file else None)
+    data[:] = 0
+    data[:16] = np.frombuffer(struct.pack("<IiII", MAGIC, 0, 1, n_cells), np.uint8)
+    cells = data[16 : 16 + 12 * n_cells].view(np.int32).reshape(-1, 3)
+    cells[:, 0], cells[:, 1] = np.arange(n_cells), 1
+    offset = 16 + 12 * n_cells
+    struct.pack_into("<II", data.data, offset, 0, 16)
+    offset += 8
+    for _ in range(32):
+        struct.pack_into("<iQ", data.data, offset, F16, 256)
+        offset += 12 + 256 * n_cells
+    state = read_state(data)
+    del cells
+    out = allocate(transcoded_size(state, geometry, Q8_0, Q8_0))
+    process = psutil.Process()
+    before = process.memory_info().rss
+    peak = 0
+
+    def look(_done: int, _total: int) -> None:
+        nonlocal peak
+        peak = max(peak, process.memory_info().rss - before)
+
+    assert transcode(state, geometry, Q8_0, Q8_0, out, on_progress=look, n_threads=2, consume=True)
+    one_layer = 256 * n_cells
+    assert peak < working_bytes(geometry, 2) + 2 * one_layer + (4 << 20) < size // 4
+    assert process.memory_info().rss - before < out.size - size + (8 << 20)
+    if in_file:
+        assert read_state(data).n_cells == n_cells, "the file is as it was: the way back"
