@@ -83,3 +83,25 @@ def test_llama_cpp_follows_the_rule(
     logged = [int(line.split("attn_rot_k = ")[1].split(",")[0]) for line in lines if "attn_rot_k = " in line]
     assert logged == [0, int(rotation_k(True, [head_dim], head_dim) != 0)]
     assert equal(e.transcoded(exact, Q8_0, Q8_0).data, native.data)
+
+
+@pytest.mark.parametrize(
+    "name,head_dim", [("gemma3", 64), ("gemma3", 96), *(("gemma4", d) for d in (64, 128, 256))]
+)
+def test_each_cache_of_a_sliding_model_follows_the_rule(
+    engine: Callable[..., Engine], name: str, head_dim: int
+) -> None:
+    """Its two caches can have heads of different sizes, but the test is made on layer 0 for both."""
+    e = engine(name, head_dim=head_dim)
+    lines: list[str] = []
+    send_log_to(lambda _level, text: lines.append(text))
+    try:
+        e.context(Q8_0, Q8_0).close()
+    finally:
+        send_log_to(lambda _level, _text: None)
+    for side, rule in (("k", rotation_k), ("v", rotation_v)):
+        tag = f"attn_rot_{side} = "
+        logged = [int(line.split(tag)[1].split(",")[0]) for line in lines if tag in line]
+        first = getattr(e.geometry.first, f"head_dim_{side}")
+        dims = [[getattr(h, f"head_dim_{side}") for h in part] for part in e.geometry.parts]
+        assert logged == [int(rule(True, d, first) != 0) for d in dims]
