@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
@@ -40,7 +41,7 @@ class StretchApp(App[int]):
     """
 
     TITLE = "Stretch"
-    CSS_PATH = "chat.tcss"
+    CSS_PATH = Path(__file__).with_name("chat.tcss")
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_palette}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,7 +70,11 @@ class StretchApp(App[int]):
         return self.chat.post_message(message)
 
     def on_ready(self) -> None:
-        """The first frame is on the screen: now the engine may come."""
+        """The first frame is on the screen."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Open the conversation and let the engine come."""
         self.session.start()
 
     def on_unmount(self) -> None:
@@ -176,6 +181,13 @@ class StretchApp(App[int]):
                 show(preview)
 
     # ---------------------------------------------------------------- screens
+
+    def action_command_palette(self) -> None:
+        """Search everything that can be done."""
+        from app.chat.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette", placeholder="What shall be done?"))
 
     def open_cache_chooser(self) -> None:
         """Choose the cache types."""

@@ -213,12 +213,13 @@ class ChatScreen(NewsBoard):
         if focused is None or focused is self.composer:
             self.keys.show(KEYS_AT_WORK if self.session.busy else KEYS_AT_REST)
             return
-        own = [
-            Hint(active.binding.key, active.binding.description.lower())
-            for active in self.active_bindings.values()
+        own = {
+            active.binding.description: Hint(active.binding.key, active.binding.description.lower())
+            for active in reversed(self.active_bindings.values())
             if active.node is focused and active.binding.show
-        ]
-        self.keys.show((*own, Hint("escape", "back"), *KEYS_AT_REST))
+        }
+        back = () if any(hint.key == "escape" for hint in own.values()) else (Hint("escape", "back"),)
+        self.keys.show((*reversed(own.values()), *back, *KEYS_AT_REST))
 
     def toggle_panel(self) -> None:
         """Fold or open the memory panel; on a narrow screen it opens over the page."""

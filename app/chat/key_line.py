@@ -28,11 +28,11 @@ class KeyLine(Widget):
 
     DEFAULT_CSS = """
     KeyLine { width: 1fr; height: 1; padding: 0 1; }
-    KeyLine { link-style: none; link-color: $text-muted; link-style-hover: underline; }
     """
 
     def __init__(self) -> None:
         super().__init__(id="keys")
+        self.auto_links = False
         self._hints: Sequence[Hint] = ()
 
     def show(self, hints: Sequence[Hint]) -> None:
@@ -50,7 +50,7 @@ class KeyLine(Widget):
             length = len(name) + 1 + len(hint.label) + (2 if parts else 0)
             if used + length > width:
                 continue
-            part = Content.assemble((name, "$text-primary"), (f" {hint.label}", MUTED))
+            part = Content.assemble((name, ""), (f" {hint.label}", MUTED))
             if hint.command:
                 part = part.stylize(Style.from_meta({"@click": f"ask({hint.command!r})"}))
             parts.append(part)

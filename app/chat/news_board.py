@@ -133,7 +133,7 @@ class NewsBoard(Screen[None]):
     async def on_space_ran_out(self, message: news.SpaceRanOut) -> None:
         choice = await self.transcript.show_choice(message.full)
         if self.composer.has_focus and not self.composer.text:
-            choice.focus()
+            choice.focus(scroll_visible=False)
 
     def on_queue_changed(self, message: news.QueueChanged) -> None:
         text = ""

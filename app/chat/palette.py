@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from app.chat.commands import COMMANDS
 from app.chat.format import setting
@@ -52,6 +52,26 @@ class CommandProvider(Provider):
 
     def _run(self, call: str) -> None:
         self.app.post_message(CommandWanted(call))
+
+
+class Palette(CommandPalette):
+    """Textual's palette, as calm as the rest of the screen."""
+
+    DEFAULT_CSS = """
+    Palette { background: $background 50%; }
+    Palette > Vertical { max-width: 88; margin-top: 2; background: $surface; }
+    Palette #--input { border: none; border-bottom: solid $border; padding: 0 1; }
+    Palette #--input.--list-visible { border-bottom: solid $border; }
+    Palette SearchIcon { display: none; }
+    Palette CommandInput { padding-left: 1; }
+    Palette CommandList { border: none; background: $surface; max-height: 60vh; }
+    Palette CommandList > .option-list--option { text-style: none; padding: 0 2; }
+    Palette CommandList > .option-list--option-highlighted {
+        background: $block-cursor-background; color: $block-cursor-foreground;
+    }
+    Palette > .command-palette--help-text { text-style: dim; }
+    Palette > .command-palette--highlight { text-style: underline; }
+    """
 
 
 def _help(call: str, key: str = "") -> str:

@@ -17,7 +17,7 @@ from app.chat.markdown.layout import MUTED, wrap
 from app.engine.protocol import ContextFull, FullOption
 from app.plain_text import one_line
 
-NOTHING = "Leave it as it is; the question stays and can be asked again"
+NOTHING = "None of these for now; F5 asks for the reply again"
 
 
 class FullChoice(Widget, can_focus=True):
@@ -32,7 +32,7 @@ class FullChoice(Widget, can_focus=True):
     ]
 
     DEFAULT_CSS = """
-    FullChoice { width: 1fr; height: auto; border-left: thick $warning; padding: 0 1; }
+    FullChoice { width: 1fr; height: auto; border-left: outer $warning; padding: 0 1; }
     """
 
     class Chosen(Message):
@@ -44,6 +44,7 @@ class FullChoice(Widget, can_focus=True):
 
     def __init__(self, full: ContextFull) -> None:
         super().__init__(id="full-choice")
+        self.auto_links = False
         self.full = full
         self._cursor = 0
         self._rows: tuple[int, list[tuple[Content, int]]] = (-1, [])

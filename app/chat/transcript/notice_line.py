@@ -14,9 +14,10 @@ from app.plain_text import plain
 _STYLES: dict[Kind, str] = {
     "info": "$text-muted",
     "good": "$text-muted",
-    "warning": "$text-warning",
-    "error": "$text-error",
+    "warning": "",
+    "error": "",
 }
+_MARK_STYLES: dict[Kind, str] = {"warning": "$text-warning", "error": "$text-error"}
 _MARKS: dict[Kind, str] = {"info": "·", "good": "✓", "warning": "!", "error": "✗"}
 
 
@@ -25,18 +26,18 @@ class NoticeLine(Static):
 
     DEFAULT_CSS = """
     NoticeLine { width: 1fr; height: auto; }
-    NoticeLine { link-style: none; link-color: $text-primary; link-style-hover: underline; }
     """
 
     def __init__(self, notice: Notice) -> None:
         super().__init__(self._content(notice), markup=False)
         self.notice = notice
+        self.auto_links = False
 
     @staticmethod
     def _content(notice: Notice) -> Content:
         style = _STYLES[notice.kind]
         parts: list[Content | str] = [
-            Content.styled(f"{_MARKS[notice.kind]} ", style),
+            Content.styled(f"{_MARKS[notice.kind]} ", _MARK_STYLES.get(notice.kind, style)),
             Content.styled(plain(notice.text), style),
         ]
         for n, action in enumerate(notice.actions):

@@ -59,7 +59,7 @@ class Thinking(Vertical):
     """A line that says how long the model thought, and the text behind it."""
 
     DEFAULT_CSS = """
-    Thinking { height: auto; margin-bottom: 1; }
+    Thinking { height: auto; }
     Thinking > Passage { display: none; color: $text-muted; padding-left: 2; }
     Thinking.-open > Passage { display: block; }
     """

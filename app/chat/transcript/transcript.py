@@ -77,7 +77,6 @@ class Transcript(VerticalScroll, can_focus=False):
         self._welcome = Welcome()
 
     def compose(self) -> list[Widget]:
-        self._earlier.display = False
         return [self._earlier, self._welcome]
 
     # ---------------------------------------------------------------- another conversation
@@ -130,8 +129,7 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def _show_earlier(self) -> None:
         n = sum(1 for entry in self.entries[: self._from] if entry.message is not None)
-        self._earlier.show(f"↑ {count(n)} earlier message" + ("" if n == 1 else "s"))
-        self._earlier.display = n > 0
+        self._earlier.show(f"↑ {count(n)} earlier message" + ("" if n == 1 else "s") if n else "")
 
     # ---------------------------------------------------------------- one more entry
 
