@@ -111,7 +111,8 @@ class Planner:
         self.weights: Weights = weigh(header, cpu or cpu_features(), repack=repack)
         self._base = Counter(self.shape.base)
         self._sliding = Counter(self.shape.sliding)
-        self._work = compute_bytes(header, self.shape, n_ubatch, n_outputs_max)
+        window = self.cells(MAX_CTX)[1] if self.shape.sliding else 0
+        self._work = compute_bytes(header, self.shape, n_ubatch, n_outputs_max, window)
         self._overhead = overhead_bytes(self.shape)
 
     # ------------------------------------------------------------------ sizes

@@ -69,7 +69,8 @@ def granitehybrid(path: Path, **sizes: Any) -> Path:
     """Mamba-2 layers with an attention layer in between, told by the counts of KV heads."""
     n_layer, n_embd = sizes.pop("n_layer", 4), sizes.get("n_embd", 128)
     inner, state, groups, heads = 2 * n_embd, 32, 1, 8
-    kv = [sizes.pop("n_head_kv", 2) if i % 4 == 1 else 0 for i in range(n_layer)]
+    n_kv = sizes.pop("n_head_kv", 2)
+    kv = [n_kv if i % 4 == 1 else 0 for i in range(n_layer)]
     keys = {
         "attention.head_count_kv": kv,
         "ssm.conv_kernel": 4,
@@ -82,7 +83,7 @@ def granitehybrid(path: Path, **sizes: Any) -> Path:
         "embedding_scale": 1.0,
         "attention.scale": 1 / math.sqrt(sizes.get("head_dim", 64)),
     }
-    s = Sizes(**{"n_layer": n_layer, "n_head_kv": max(kv), "keys": keys} | sizes)
+    s = Sizes(**{"n_layer": n_layer, "n_head_kv": n_kv, "keys": keys} | sizes)
     w = s.start(path, "granitehybrid")
     embeddings(w, s)
     for layer in range(n_layer):

@@ -152,10 +152,11 @@ def gemma4(path: Path, **sizes: Any) -> Path:
 
 def gpt_oss(path: Path, **sizes: Any) -> Path:
     """Every second layer slides; attention sinks; experts with biases."""
-    n_expert, n_ff_exp = 4, sizes.pop("n_ff_exp", 64)
+    n_expert, n_used = sizes.pop("n_expert", 4), sizes.pop("n_expert_used", 2)
+    n_ff_exp = sizes.pop("n_ff_exp", 64)
     keys = _window(
         sizes,
-        **{"expert_count": n_expert, "expert_used_count": 2, "expert_feed_forward_length": n_ff_exp},
+        **{"expert_count": n_expert, "expert_used_count": n_used, "expert_feed_forward_length": n_ff_exp},
     )
     s = Sizes(**{"n_layer": 4, "keys": keys} | sizes)
     w = s.start(path, "gpt-oss")
