@@ -46,7 +46,7 @@ class Conversation:
         emit: Callable[[Event], None],
         poll: Callable[[], None],
         *,
-        n_layer: int,
+        pace: Pace,
         n_swa: int,
     ) -> None:
         """
@@ -61,7 +61,7 @@ class Conversation:
         self._inbox = inbox
         self._emit = emit
         self._poll = poll
-        self._n_layer = n_layer
+        self._pace = pace
         self._n_swa = n_swa
         self._goal = 0
         self._use(context)
@@ -87,7 +87,6 @@ class Conversation:
     def _use(self, context: Context) -> None:
         self.context = context
         context.stop_with(self._inbox.stop_flag)
-        self._pace = Pace(self._n_layer, context.n_batch)
 
     def move_to(self, context: Context) -> None:
         """Go on in ``context``, which holds the same tokens."""
@@ -161,14 +160,14 @@ class Conversation:
             self._poll()
             if self._inbox.stopped:
                 return False
-            batch = wanted[done : done + self._pace.size]
+            context = self.context
+            size = self._pace.size(done, context.n_batch, tiled=context.tiled_attention)
+            batch = wanted[done : done + size]
             is_last = done + len(batch) == len(wanted)
-            started = perf_counter()
-            code = self.context.decode(batch, done, logits="last" if is_last and logits else "none")
+            code = context.decode(batch, done, logits="last" if is_last and logits else "none")
             now = perf_counter()
             if code == DONE:
                 self.tokens += batch
-                self._pace.measured(len(batch), now - started)
             else:
                 self._synchronize(batch)
                 if code == ABORTED:

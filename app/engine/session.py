@@ -13,10 +13,11 @@ from app.engine.conversation import Conversation
 from app.engine.inbox import Inbox
 from app.engine.loader import LoadedModel
 from app.engine.log import EngineLog
+from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.switch import Switcher
 from app.engine.threads import default_threads
-from models.header import read_header
+from models.header import Header, read_header
 from models.plan import Planner
 from quantize.errors import EngineError
 
@@ -30,6 +31,7 @@ class LoadPlan:
     command: Load
     settings: CacheSettings
     budget: Budget
+    header: Header
 
 
 @dataclass
@@ -75,7 +77,7 @@ def judge(command: Load, process: Process) -> LoadPlan:
     if settings.n_ctx == 0:
         settings = replace(settings, n_ctx=budget.default_n_ctx(settings))
     budget.check_fits(settings)
-    return LoadPlan(command, settings, budget)
+    return LoadPlan(command, settings, budget, header)
 
 
 def open_session(
@@ -103,7 +105,8 @@ def open_session(
     cache: Cache | None = None
     try:
         shape = plan.budget.planner.shape
-        maker = CacheMaker(loaded, shape, log, command.n_threads or default_threads())
+        n_threads = command.n_threads or default_threads()
+        maker = CacheMaker(loaded, shape, log, n_threads)
         maker.check(plan.settings)
         cache = maker.open(plan.settings)
         state = maker.prove(cache)
@@ -116,7 +119,7 @@ def open_session(
             inbox,
             emit,
             poll,
-            n_layer=info.n_layer,
+            pace=Pace(plan.header, shape, n_threads),
             n_swa=info.n_swa,
         )
         switcher = Switcher(conversation, maker, plan.budget, inbox, cache, transcodes=info.transcodes)
