@@ -247,3 +247,15 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 
 def test_scripts_are_cut_at_the_end_of_statements() -> None:
     assert len(list(statements(SEARCH_INDEX))) == 6
+
+
+def test_a_transaction_holds_the_writing_from_its_first_moment(tmp_path: Path) -> None:
+    """One that reads first and writes later would fail at once when another process came between."""
+    path = tmp_path / "c.sqlite3"
+    store = Store(path)
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    with store._db.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+    store.close()
