@@ -21,6 +21,7 @@ from models.compute import compute_bytes, overhead_bytes
 from models.cpu import CpuFeatures, cpu_features
 from models.geometry import Shape, read_shape
 from models.header import Header
+from models.stretch_row import StretchRow as StretchRow
 from models.weights import Weights, weigh
 from quantize.cache_types import CACHE_TYPES, PRESETS, CachePair, GgmlType
 from quantize.errors import CacheTypeError
@@ -36,27 +37,6 @@ MAX_CTX = 1 << 24
 """No context is planned longer than this; it is what a model without a growing cache "reaches"."""
 
 _F16 = CACHE_TYPES["f16"].variants[0]
-
-
-@dataclass(frozen=True, slots=True)
-class StretchRow:
-    """How far the context can stretch with one cache setting."""
-
-    type_k: str
-    type_v: str
-    tail: int
-    """Tokens of the exact window, 0 for none."""
-    bytes_per_token: float
-    kv_bytes: int
-    """Size of the cache at the present length of the context."""
-    max_ctx: int
-    """Longest context that fits in the memory that is available now, at most the trained one."""
-    max_ctx_memory: int
-    """The same without regard to the trained length."""
-    limit: str
-    """What stops it: ``memory`` or ``trained``."""
-    refused: str = ""
-    """Why this setting cannot be used with this model, or empty."""
 
 
 @dataclass(frozen=True, slots=True)

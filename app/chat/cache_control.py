@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.engine import protocol
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS, cache_type, parse_pair
 from quantize.errors import CacheTypeError
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 
 # --------------------------------------------------------------------------- shared pieces
 

@@ -18,7 +18,7 @@ from app.chat.panel.lines import Lines, sides
 from app.chat.panel.stretch_view import Columns, Scale, awaited, gain_sentence, long_bar, same_setting
 from app.engine.protocol import CachePreview, Status
 from app.plain_text import one_line
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
 
 _HEAD = 2

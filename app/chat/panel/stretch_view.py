@@ -12,7 +12,7 @@ from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.glyphs import Glyphs
 from app.plain_text import one_line
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
 
 REACH_WIDTH = 10
