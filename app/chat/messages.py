@@ -111,10 +111,11 @@ class DeleteWanted(Message):
 
 @dataclass
 class SettingWanted(Message):
-    """Change one setting (``sampling.temperature``, ``system``, ``theme`` ...)."""
+    """Change one setting (``temperature``, ``system_prompt``, ``theme`` ...)."""
 
     key: str
     value: object
+    """None lets what holds more widely decide again."""
     scope: Literal["global", "model", "conversation"] = "conversation"
 
 

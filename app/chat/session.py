@@ -290,7 +290,7 @@ class Session:
         self.open_conversation(conversation_id)
 
     def set_setting(self, key: str, value: object, scope: str = "conversation") -> None:
-        """Change and remember one setting.
+        """Change and remember one setting; None lets what holds more widely decide again.
 
         Raises:
             UsageError: if there is no such setting or the value does not suit it.
@@ -302,7 +302,10 @@ class Session:
             where = Scope(model=self.model)
         else:
             where = EVERYWHERE
-        self.preferences.set_for(where, key, value)
+        if value is None:
+            self.preferences.unset_for(where, key)
+        else:
+            self.preferences.set_for(where, key, value)
         self.overrides.pop(key, None)
         self.resolve_settings()
         self.post(news.SettingsChanged(key))

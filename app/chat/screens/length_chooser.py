@@ -211,8 +211,7 @@ class LengthScale(Lines, can_focus=True):
     def _scale(self) -> Scale:
         # From the lengths to choose from, so that it stands still while the handle moves.
         found = self._stops()
-        rows = self._status.rows if self._status else ()
-        return Scale.over(rows, found[0], max(self._n_ctx_train, found[-1]))
+        return Scale(max(1, found[0] // 2), max(found[-1], 2))
 
     def build(self, width: int) -> Sequence[Line]:
         g, status, scale = self.glyphs, self._status, self._scale()

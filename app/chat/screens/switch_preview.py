@@ -61,6 +61,7 @@ class SwitchPreview(Lines):
         now_reach = row.max_ctx if row else 0
         now_name = setting(status.type_k, status.type_v, status.tail) if status else DASH
         then_name = setting(preview.type_k, preview.type_v, preview.tail) if preview else DASH
+        moves = preview if not self._same else None
         then_bytes = preview.bytes_after if preview else 0
         then_reach = preview.reach if preview else 0
         lines = [
@@ -104,7 +105,7 @@ class SwitchPreview(Lines):
         )
 
     def _available(self, width: int) -> Sequence[Piece]:
-        if self._status is None or self._preview is None:
+        if self._status is None or self._preview is None or self._same:
             return ()
         memory = self._status.memory
         text = f"of {size(memory.available)}"
