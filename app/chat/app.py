@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -60,7 +61,7 @@ class StretchApp(App[int]):
         )
         self.commander = Commander(self)
         self.chat = ChatScreen()
-        self._use_theme()
+        self.set_reactive(App.theme, self._theme_of_settings())
         self.set_keymap(dict(self.session.settings.keys))
 
     def get_default_screen(self) -> Screen[None]:
@@ -71,6 +72,8 @@ class StretchApp(App[int]):
 
     def on_ready(self) -> None:
         """The first frame is on the screen."""
+        gc.freeze()
+        gc.enable()
         self.begin()
 
     def begin(self) -> None:
@@ -82,9 +85,9 @@ class StretchApp(App[int]):
 
     # ---------------------------------------------------------------- settings
 
-    def _use_theme(self) -> None:
+    def _theme_of_settings(self) -> str:
         wanted = self.session.settings.theme
-        self.theme = wanted if wanted in self.available_themes else DEFAULT_THEME
+        return wanted if wanted in self.available_themes else DEFAULT_THEME
 
     def change_setting(self, key: str, value: object, scope: str = "") -> None:
         """Change a setting and let it take effect.
@@ -96,7 +99,7 @@ class StretchApp(App[int]):
         self.session.set_setting(key, value, scope or ("global" if screen_wide else "conversation"))
         match key:
             case "theme":
-                self._use_theme()
+                self.theme = self._theme_of_settings()
             case "keys":
                 self.set_keymap(dict(self.session.settings.keys))
             case "type_k" | "type_v" | "n_ctx" | "tail":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 
 from app.options import LATEST, ChatOptions
@@ -110,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
             "The chat needs a terminal, and this is not one.",
             "Use stretch run -p TEXT to get a reply without it.",
         )
+    # What is imported stays: looking through it for garbage would only delay the first frame.
+    gc.disable()
     from app.chat.app import StretchApp
 
     return StretchApp(options).run() or 0

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from textual.content import Content, Span
 
 from app.plain_text import plain
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 CODE_STYLE = "$text-primary on $panel"
 LINK_STYLE = "underline"
@@ -73,12 +77,15 @@ class Rule:
 Block = Paragraph | Heading | Code | Items | Quote | Table | Rule
 
 
-def _make_parser() -> MarkdownIt:
+@cache
+def _parser() -> MarkdownIt:
+    """Made when the first text is shown, not when the program starts."""
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 16})
     return parser.enable(["table", "strikethrough"])
 
 
-_PARSER = _make_parser()
 _SPACE = re.compile(r"[ \t]+")
 _MARKS = {"em": "italic", "strong": "bold", "s": "strike"}
 
@@ -234,4 +241,4 @@ def parse(markdown: str) -> list[Block]:
 
 def parse_with_lines(markdown: str) -> list[tuple[Block, int]]:
     """The blocks of a text, each with the number of its first line."""
-    return list(_Reader(_PARSER.parse(plain(markdown))).blocks())
+    return list(_Reader(_parser().parse(plain(markdown))).blocks())

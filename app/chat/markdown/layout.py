@@ -10,7 +10,6 @@ from textual.strip import Strip
 from textual.style import Style
 
 from app.chat.markdown.blocks import Block, Code, Heading, Items, Paragraph, Quote, Rule, Table
-from app.chat.markdown.highlight import highlight
 
 CODE_BACKGROUND = "on $surface"
 MUTED = "$text-muted"
@@ -52,6 +51,8 @@ def _prefixed(rows: Iterable[Row], first: Content, rest: Content) -> list[Row]:
 
 def _code(block: Code, width: int, index: int) -> list[Row]:
     """A band of another background; its first row names the language and offers to copy."""
+    from app.chat.markdown.highlight import highlight  # Pygments, which few conversations need at once
+
     copy = Content.styled("copy", Style.from_meta({"@click": f"copy_code({index})"})).stylize(MUTED)
     name = Content.styled(block.language[:20] or "code", MUTED)
     gap = max(1, width - 2 - name.cell_length - copy.cell_length)
