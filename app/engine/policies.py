@@ -1,0 +1,7 @@
+"""What an unattended run does when the context is full."""
+
+from __future__ import annotations
+
+POLICIES = ("stop", "longer", "smaller", "drop")
+"""Give up, lengthen the context, take a smaller cache type, or drop the oldest turns. A policy that
+finds no way out gives up."""

@@ -1,0 +1,244 @@
+"""A conversation without a person: turns, slash commands, and a policy for a full context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.engine.dialogue import Dialogue
+from app.engine.protocol import (
+    Ask,
+    CacheChanged,
+    ContextFull,
+    Finished,
+    Forget,
+    FullOption,
+    Generate,
+    Sampling,
+    SetCache,
+    Status,
+    Turn,
+    UndoCache,
+)
+from quantize.cache_types import parse_pair
+from quantize.errors import ContextFullError, UsageError
+
+MAX_REMEDIES = 16
+"""Changes that one reply may need before it is given up."""
+
+_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "temperature": ("temperature", float),
+    "temp": ("temperature", float),
+    "top_k": ("top_k", int),
+    "top_p": ("top_p", float),
+    "min_p": ("min_p", float),
+    "repeat_penalty": ("repeat_penalty", float),
+    "seed": ("seed", int),
+    "max_tokens": ("max_tokens", int),
+}
+
+HELP = (
+    "/kv K[/V], /ctx N, /tail N, /undo, /reprefill, /stats, /system [TEXT], /set NAME VALUE, "
+    "/regenerate, /edit TEXT, /new"
+)
+
+
+@dataclass
+class Reply:
+    """A finished reply: the last ``Finished``, with text and counts of all its pieces."""
+
+    finished: Finished
+    text: str
+    n_generated: int
+    prefill_s: float
+    generate_s: float
+
+
+@dataclass
+class Conversation:
+    """The turns, and how to go on with them."""
+
+    dialogue: Dialogue
+    sampling: Sampling
+    on_full: str = "stop"
+    """One of ``app.engine.policies.POLICIES``."""
+    system: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    on_change: Callable[[CacheChanged], None] = lambda _changed: None
+    """Called with every change of the cache, those of the policy too."""
+    on_drop: Callable[[int], None] = lambda _n: None
+    """Called with the number of turns that the policy dropped."""
+
+    def say(self, text: str) -> Reply:
+        """Send a user's message and wait for the reply. Without one the message is taken back.
+
+        Raises:
+            StretchError: as the engine says; ``ContextFullError`` if it does not fit and the policy
+                has no way out.
+        """
+        self.turns.append(Turn("user", text))
+        try:
+            reply = self._reply()
+        except BaseException:
+            # A policy may have dropped older turns; the newest one is still the last.
+            self.turns.pop()
+            raise
+        self.turns.append(Turn("assistant", reply.text))
+        return reply
+
+    def regenerate(self) -> Reply:
+        """Write the last reply again.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if not self.turns:
+            raise UsageError("There is no reply to write again.")
+        del self.turns[-1]
+        return self.say(self.turns.pop().content)
+
+    def edit(self, text: str) -> Reply:
+        """Say the last message differently.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if not self.turns:
+            raise UsageError("There is no message to edit.")
+        del self.turns[-2:]
+        return self.say(text)
+
+    # ------------------------------------------------------------------ the full context
+
+    def _reply(self) -> Reply:
+        text, n_generated, prefill_s, generate_s = "", 0, 0.0, 0.0
+        for _ in range(MAX_REMEDIES):
+            left = self.sampling.max_tokens - n_generated if self.sampling.max_tokens >= 0 else -1
+            answer = self.dialogue.ask(
+                Generate(
+                    self.dialogue.next_id(),
+                    self._with_system(),
+                    replace(self.sampling, max_tokens=left),
+                    prefix=text,
+                ),
+                Finished,
+                ContextFull,
+            )
+            if isinstance(answer, Finished):
+                text += answer.text
+                n_generated += answer.n_generated
+                prefill_s += answer.prefill_s
+                generate_s += answer.generate_s
+                if answer.reason != "context" or self.on_full == "stop" or answer.n_generated == 0:
+                    return Reply(answer, text, n_generated, prefill_s, generate_s)
+                continue  # asking to go on says what the ways out are
+            if not self._remedy(answer):
+                if text:  # as far as it came
+                    stopped = Finished(answer.id, "context", "", answer.n_needed, 0, 0, 0.0, 0.0, 0.0)
+                    return Reply(stopped, text, n_generated, prefill_s, generate_s)
+                needed, n_ctx = f"{answer.n_needed:,}", f"{answer.n_ctx:,}"
+                raise ContextFullError(
+                    f"The conversation needs {needed} tokens and the context has {n_ctx}.",
+                    _ways_out(answer.options),
+                )
+        raise ContextFullError("The context stayed full after every remedy that was tried.")
+
+    def _with_system(self) -> tuple[Turn, ...]:
+        return (Turn("system", self.system), *self.turns) if self.system else tuple(self.turns)
+
+    def _remedy(self, full: ContextFull) -> bool:
+        option = next((o for o in full.options if o.action == self.on_full), None)
+        if option is None:
+            return False
+        if option.action == "drop":
+            del self.turns[: option.n_drop]
+            self.on_drop(option.n_drop)
+        else:
+            self.change(SetCache(self.dialogue.next_id(), option.type_k, option.type_v, option.n_ctx))
+        return True
+
+    # ------------------------------------------------------------------ commands
+
+    def change(self, command: SetCache | UndoCache) -> CacheChanged:
+        """Change the cache."""
+        changed = self.dialogue.ask(command, CacheChanged)
+        self.on_change(changed)
+        return changed
+
+    def stats(self) -> Status:
+        """The figures."""
+        return self.dialogue.ask(Ask(self.dialogue.next_id()), Status)
+
+    def command(self, line: str) -> Reply | CacheChanged | Status | str:
+        """Do a slash command; a sentence is returned where nothing else describes what was done.
+
+        Raises:
+            UsageError: if there is no such command or it makes no sense.
+            StretchError: as the engine says.
+        """
+        name, _, rest = line.removeprefix("/").partition(" ")
+        rest = rest.strip()
+        id = self.dialogue.next_id()
+        match name.lower():
+            case "kv":
+                pair = parse_pair(_needed(name, rest))
+                return self.change(SetCache(id, pair.k.name, pair.v.name))
+            case "ctx":
+                return self.change(SetCache(id, n_ctx=_count(name, rest)))
+            case "tail":
+                return self.change(SetCache(id, tail=_count(name, rest)))
+            case "undo":
+                return self.change(UndoCache(id))
+            case "reprefill":
+                return self.change(SetCache(id, reprefill=True))
+            case "stats":
+                return self.stats()
+            case "system":
+                self.system = rest
+                return "The system prompt is set." if rest else "The system prompt is empty."
+            case "set":
+                return self._set(rest)
+            case "regenerate" | "retry":
+                return self.regenerate()
+            case "edit":
+                return self.edit(_needed(name, rest))
+            case "new":
+                self.turns.clear()
+                self.dialogue.ask(Forget(id), Status)
+                return "A new conversation begins."
+        raise UsageError(f"There is no command /{name}.", f"There are: {HELP}.")
+
+    def _set(self, rest: str) -> str:
+        name, _, value = rest.partition(" ")
+        known = _SETTINGS.get(name.strip().lower().replace("-", "_"))
+        if known is None:
+            raise UsageError(
+                f"There is no setting called {name!r}.", "There are: " + ", ".join(_SETTINGS) + "."
+            )
+        key, kind = known
+        try:
+            number = kind(value)
+        except ValueError:
+            raise UsageError(f"{value!r} is no value for {key}.") from None
+        self.sampling = replace(self.sampling, **{key: number})
+        return f"{key} is now {number}."
+
+
+def _needed(name: str, rest: str) -> str:
+    if not rest:
+        raise UsageError(f"/{name} needs an argument.", f"There are: {HELP}.")
+    return rest
+
+
+def _count(name: str, rest: str) -> int:
+    number, factor = (rest[:-1], 1024) if rest[-1:] in ("k", "K") else (rest.replace(",", ""), 1)
+    if not (number.isascii() and number.isdigit()):
+        raise UsageError(f"/{name} needs a number of tokens, for example /{name} 4096.")
+    return int(number) * factor
+
+
+def _ways_out(options: tuple[FullOption, ...]) -> str:
+    if not options:
+        return "Nothing that fits in the memory would make enough room: begin a new conversation."
+    return " ".join(f"--on-full {o.action}: {o.sentence}" for o in options)
