@@ -84,9 +84,7 @@ class SwitchPreview(Lines):
                 count(then_reach) if then_reach else DASH,
                 self._change(then_reach - now_reach) if then_reach and now_reach else (),
             ),
-            self._line(
-                "peak", "", "+" + size(preview.peak_bytes) if preview else DASH, self._available(width)
-            ),
+            self._line("peak", "", "+" + size(moves.peak_bytes) if moves else DASH, self._available(width)),
         ]
         lines = [bars.clip_line(line, width) for line in lines]
         text, style = self._sentence()
