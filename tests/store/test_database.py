@@ -174,6 +174,26 @@ def test_a_damaged_page_costs_only_what_stood_on_it(tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_stands_only_in_the_log_survives_damage_to_the_file(tmp_path: Path) -> None:
+    live = tmp_path / "live" / "c.sqlite3"
+    filled(live)
+    store = Store(live)
+    newest = store.add(store.new_conversation().id, "user", "the newest of all")
+    crashed = tmp_path / "crashed" / "c.sqlite3"
+    crashed.parent.mkdir()
+    for path in live.parent.iterdir():
+        (crashed.parent / path.name).write_bytes(path.read_bytes())
+    store.close()
+    data = bytearray(crashed.read_bytes())
+    page = 4096 * (len(data) // 4096 // 2)
+    data[page : page + 4096] = random.Random(1).randbytes(4096)
+    crashed.write_bytes(data)
+    store = Store(crashed)
+    assert len(store.notices) == 1
+    assert store.message(newest.id).content == "the newest of all"
+    store.close()
+
+
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\x00" * 5000])
 def test_a_file_that_is_no_database_is_moved_aside(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "c.sqlite3"
