@@ -1,0 +1,126 @@
+/* Attention over compressed rows, apart from ggml: what is computed, and how it is cut into pieces.
+ *
+ *   attention.h         the problem (st_attn_job) and its cutting into items (st_attn_plan)
+ *   attention_plan.c    the cutting, and the merge of an item that was split over the cells
+ *   attention_tile.h    the algorithm, compiled once per instruction set by attention_<isa>.c
+ *   attention_<isa>.h   the few vector operations that it is written in
+ *
+ * For every query row:  out = sum_c p_c V_c,  p = softmax_c(scale * <Q, K_c> + mask_c).
+ *
+ * Cells are taken in tiles of 64. A tile of K and V is unpacked once and multiplied with all rows of
+ * an item: some tokens times the query heads that share the KV head. Between tiles only a maximum, a
+ * sum and an unnormalised output are kept per row ("online softmax", Milakov and Gimelshein,
+ * arXiv 1805.02867; in tiles: Dao et al., arXiv 2205.14135). */
+#ifndef STRETCH_ATTENTION_H
+#define STRETCH_ATTENTION_H
+
+#include "stretch.h"
+
+#include <stdatomic.h>
+
+enum {
+    ST_ATTN_TILE = 64,     /* cells per tile */
+    ST_ATTN_ROWS = 96,     /* query rows per item, about */
+    ST_ATTN_MAX_DIM = 512, /* largest head */
+};
+
+/* One attention. Strides are in bytes; a row of Q is contiguous f32. */
+typedef struct st_attn_job {
+    int32_t dk, dv; /* head sizes of Q and K, and of V */
+    int32_t n_tokens, n_cells, n_head, n_head_kv, n_stream;
+    const st_row_type *type_k, *type_v;
+    const char *q, *k, *v;
+    size_t q_token, q_head, q_stream;
+    size_t k_cell, k_head, k_stream;
+    size_t v_cell, v_head, v_stream;
+    /* f16, 0 or -inf or a bias, shape (cells, tokens, mask_heads, mask_streams); NULL: none */
+    const char *mask;
+    size_t mask_token, mask_head, mask_stream;
+    int32_t mask_heads, mask_streams;
+    float scale;
+    float softcap;      /* > 0: the score becomes softcap * tanh(score / softcap) */
+    const float *sinks; /* per head one more score without a value; NULL: none */
+    float *out;         /* (stream, token, head, dv), contiguous */
+} st_attn_job;
+
+/* How K or V of a job is multiplied. */
+typedef struct st_attn_side {
+    const st_row_type *type;
+    bool integers; /* int16 x int8 products, else f32 */
+    int32_t dim;
+    int32_t group; /* values under one scale */
+    int32_t n_group;
+} st_attn_side;
+
+/* A job cut into items: (stream, KV head, block of tokens, chunk of cells). */
+typedef struct st_attn_plan {
+    st_attn_job job;
+    st_attn_side k, v;
+    int32_t heads_per_kv;
+    int32_t block_tokens; /* tokens of an item */
+    int32_t n_block;
+    int32_t n_chunk;      /* > 1: items leave partial results that st_attn_merge() joins */
+    int32_t chunk_tiles;  /* tiles of an item */
+    int32_t n_item;
+    int32_t max_rows;
+    size_t partial_floats; /* of one item; 0 if n_chunk == 1 */
+} st_attn_plan;
+
+/* Per row of a partial result: the maximum (in units of log2), the sum, then dv values. */
+enum { ST_ATTN_PARTIAL_HEAD = 2 };
+
+/* What an item or a set of chunks is about. */
+typedef struct st_attn_whole {
+    int32_t stream, head_kv, token0, n_tokens;
+} st_attn_whole;
+
+/* Later tokens see more cells: they come first, so that no thread starts a long item last. */
+static inline st_attn_whole st_attn_whole_of(const st_attn_plan *plan, int32_t whole) {
+    const int32_t per_block = plan->job.n_head_kv * plan->job.n_stream;
+    const int32_t block = plan->n_block - 1 - whole / per_block;
+    st_attn_whole w;
+    w.stream = whole % per_block / plan->job.n_head_kv;
+    w.head_kv = whole % plan->job.n_head_kv;
+    w.token0 = block * plan->block_tokens;
+    w.n_tokens = plan->job.n_tokens - w.token0 < plan->block_tokens ? plan->job.n_tokens - w.token0
+                                                                    : plan->block_tokens;
+    return w;
+}
+
+/* Divide by the sum, with the sink of the head, and store. */
+void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, int32_t head, float m, float l,
+                       const float *o);
+
+/* Why a job cannot be computed here; NULL if it can. */
+ST_API const char *st_attn_refuses(const st_attn_job *job);
+ST_API void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads);
+/* Bytes of scratch that one thread needs, and floats that all items together leave. */
+size_t st_attn_scratch_bytes(const st_attn_plan *plan);
+size_t st_attn_partial_floats(const st_attn_plan *plan);
+/* Compute item `item`. `partials` holds st_attn_partial_floats(plan). */
+void st_attn_item(const st_attn_plan *plan, int32_t item, void *scratch, float *partials);
+/* Join the chunks of one (stream, KV head, block); n_item / n_chunk of them. */
+void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partials);
+
+/* Memory that is kept from one attention to the next. */
+typedef struct st_attn_memory {
+    char *base;
+    size_t size;
+} st_attn_memory;
+
+/* The whole job with `n_threads` threads (team.h). False if memory ran out. */
+ST_API bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory);
+
+/* One set of functions per instruction set (attention_tile.h). */
+typedef struct st_attn_kernel {
+    bool integers; /* the integer form is the faster one */
+    size_t (*scratch_bytes)(const st_attn_plan *plan);
+    void (*item)(const st_attn_plan *plan, int32_t item, void *scratch, float *partial);
+} st_attn_kernel;
+
+extern const st_attn_kernel st_attn_portable;
+extern const st_attn_kernel st_attn_avx2;
+extern const st_attn_kernel st_attn_avx512;
+extern const st_attn_kernel st_attn_neon;
+
+#endif

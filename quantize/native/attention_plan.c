@@ -1,0 +1,202 @@
+/* Cutting an attention into items, and joining what was cut. */
+#include "attention.h"
+#include "team.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    ITEMS_PER_THREAD = 4, /* so that a thread that was held up does not hold up the rest */
+    MIN_CHUNK_TILES = 4,
+};
+
+static const st_attn_kernel *kernel(void) {
+    switch (st_isa_active()) {
+#if defined(__x86_64__)
+    case ST_ISA_AVX512:
+        return &st_attn_avx512;
+    case ST_ISA_AVX2:
+        return &st_attn_avx2;
+#elif defined(__aarch64__)
+    case ST_ISA_NEON:
+        return &st_attn_neon;
+#endif
+    default:
+        return &st_attn_portable;
+    }
+}
+
+static st_attn_side side_of(const st_row_type *type, int32_t dim) {
+    st_attn_side side = {type, false, dim, dim, 1};
+    if (kernel()->integers && type->to_i8 != NULL && type->group % 32 == 0 && dim % type->group == 0) {
+        side.integers = true;
+        side.group = type->group;
+        side.n_group = dim / type->group;
+    }
+    return side;
+}
+
+const char *st_attn_refuses(const st_attn_job *job) {
+    if (job->type_k == NULL || job->type_v == NULL) {
+        return "unknown row type";
+    }
+    if (job->dk % 16 != 0 || job->dv % 16 != 0 || job->dk <= 0 || job->dv <= 0 || job->dk > ST_ATTN_MAX_DIM ||
+        job->dv > ST_ATTN_MAX_DIM) {
+        return "head size";
+    }
+    if (job->dk % job->type_k->block != 0 || job->dv % job->type_v->block != 0) {
+        return "head size is not a multiple of the block";
+    }
+    if (job->n_tokens <= 0 || job->n_cells <= 0 || job->n_head_kv <= 0 || job->n_stream <= 0 ||
+        job->n_head % job->n_head_kv != 0) {
+        return "shape";
+    }
+    return NULL;
+}
+
+void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads) {
+    memset(plan, 0, sizeof *plan);
+    plan->job = *job;
+    plan->k = side_of(job->type_k, job->dk);
+    plan->v = side_of(job->type_v, job->dv);
+    plan->heads_per_kv = job->n_head / job->n_head_kv;
+    plan->block_tokens = ST_ATTN_ROWS / plan->heads_per_kv;
+    if (plan->block_tokens < 1) {
+        plan->block_tokens = 1;
+    }
+    if (plan->block_tokens > job->n_tokens) {
+        plan->block_tokens = job->n_tokens;
+    }
+    plan->n_block = (job->n_tokens + plan->block_tokens - 1) / plan->block_tokens;
+    plan->max_rows = plan->block_tokens * plan->heads_per_kv;
+    const int32_t n_whole = plan->n_block * job->n_head_kv * job->n_stream;
+    const int32_t n_tile = (job->n_cells + ST_ATTN_TILE - 1) / ST_ATTN_TILE;
+    plan->chunk_tiles = n_tile;
+    if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads) {
+        const int32_t chunks = (ITEMS_PER_THREAD * n_threads + n_whole - 1) / n_whole;
+        const int32_t tiles = (n_tile + chunks - 1) / chunks;
+        plan->chunk_tiles = tiles > MIN_CHUNK_TILES ? tiles : MIN_CHUNK_TILES;
+    }
+    plan->n_chunk = (n_tile + plan->chunk_tiles - 1) / plan->chunk_tiles;
+    plan->n_item = n_whole * plan->n_chunk;
+    if (plan->n_chunk > 1) {
+        plan->partial_floats = (size_t)plan->max_rows * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
+    }
+}
+
+size_t st_attn_scratch_bytes(const st_attn_plan *plan) {
+    return kernel()->scratch_bytes(plan);
+}
+
+size_t st_attn_partial_floats(const st_attn_plan *plan) {
+    return plan->partial_floats * (size_t)plan->n_item;
+}
+
+void st_attn_item(const st_attn_plan *plan, int32_t item, void *scratch, float *partials) {
+    kernel()->item(plan, item, scratch,
+                   plan->n_chunk > 1 ? partials + (size_t)item * plan->partial_floats : NULL);
+}
+
+/* A sink is one more score without a value: it takes part in the maximum and in the sum. */
+void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, int32_t head, float m, float l,
+                       const float *o) {
+    float factor = 1.0f;
+    if (job->sinks != NULL) {
+        const float sink = job->sinks[head] * 1.4426950408889634f;
+        if (sink > m) {
+            factor = exp2f(m - sink);
+            l = l * factor + 1.0f;
+        } else {
+            l += exp2f(sink - m);
+        }
+    }
+    factor = l > 0.0f ? factor / l : 0.0f; /* a row that sees nothing is zero, as in ggml */
+    float *out = job->out + (((size_t)stream * (size_t)job->n_tokens + (size_t)token) * (size_t)job->n_head +
+                             (size_t)head) *
+                                (size_t)job->dv;
+    for (int32_t d = 0; d < job->dv; d++) {
+        out[d] = o[d] * factor;
+    }
+}
+
+void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partials) {
+    const st_attn_job *job = &plan->job;
+    const st_attn_whole w = st_attn_whole_of(plan, whole);
+    const int32_t per = plan->heads_per_kv;
+    for (int32_t r = 0; r < w.n_tokens * per; r++) {
+        float o[ST_ATTN_MAX_DIM];
+        float m = -INFINITY;
+        float l = 0.0f;
+        memset(o, 0, (size_t)job->dv * sizeof(float));
+        for (int32_t c = 0; c < plan->n_chunk; c++) {
+            const float *p = partials + ((size_t)whole * (size_t)plan->n_chunk + (size_t)c) * plan->partial_floats +
+                             (size_t)r * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
+            if (p[0] == -INFINITY) {
+                continue;
+            }
+            const bool higher = p[0] > m;
+            const float ratio = exp2f(higher ? m - p[0] : p[0] - m);
+            const float alpha = higher ? ratio : 1.0f;
+            const float f = higher ? 1.0f : ratio;
+            m = higher ? p[0] : m;
+            l = l * alpha + p[1] * f;
+            for (int32_t d = 0; d < job->dv; d++) {
+                o[d] = o[d] * alpha + p[ST_ATTN_PARTIAL_HEAD + d] * f;
+            }
+        }
+        st_attn_write_row(job, w.stream, w.token0 + r / per, w.head_kv * per + r % per, m, l, o);
+    }
+}
+
+/* ---------------------------------------------------------------- with threads */
+
+typedef struct run {
+    const st_attn_plan *plan;
+    char *scratch;
+    size_t scratch_bytes;
+    float *partials;
+    _Atomic int32_t next;
+    _Atomic int32_t *done; /* finished chunks of each whole */
+} run;
+
+static void work(void *arg, int thread) {
+    run *r = arg;
+    const st_attn_plan *plan = r->plan;
+    void *scratch = r->scratch + (size_t)thread * r->scratch_bytes;
+    for (;;) {
+        const int32_t item = atomic_fetch_add(&r->next, 1);
+        if (item >= plan->n_item) {
+            return;
+        }
+        st_attn_item(plan, item, scratch, r->partials);
+        if (plan->n_chunk > 1 && atomic_fetch_add(&r->done[item / plan->n_chunk], 1) + 1 == plan->n_chunk) {
+            st_attn_merge(plan, item / plan->n_chunk, r->partials);
+        }
+    }
+}
+
+bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory) {
+    st_attn_plan plan;
+    st_attn_plan_make(&plan, job, n_threads);
+    if (n_threads > plan.n_item) {
+        n_threads = plan.n_item;
+    }
+    const size_t scratch = (st_attn_scratch_bytes(&plan) + 4095) / 4096 * 4096;
+    const size_t partials = (st_attn_partial_floats(&plan) * sizeof(float) + 63) / 64 * 64;
+    const size_t done = (size_t)(plan.n_item / plan.n_chunk) * sizeof(int32_t);
+    const size_t need = scratch * (size_t)n_threads + partials + done;
+    if (need > memory->size) {
+        free(memory->base);
+        memory->base = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
+        memory->size = memory->base != NULL ? need : 0;
+        if (memory->base == NULL) {
+            return false;
+        }
+    }
+    run r = {&plan, memory->base, scratch, (float *)(void *)(memory->base + scratch * (size_t)n_threads), 0, NULL};
+    r.done = (_Atomic int32_t *)(void *)(memory->base + scratch * (size_t)n_threads + partials);
+    memset((void *)r.done, 0, done);
+    st_team_run(n_threads, work, &r);
+    return true;
+}

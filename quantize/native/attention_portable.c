@@ -1,0 +1,5 @@
+/* The attention kernel in plain C. */
+#include "attention_portable.h"
+#include "attention_tile.h"
+
+const st_attn_kernel st_attn_portable = {false, scratch_bytes, run_item};

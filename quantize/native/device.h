@@ -1,0 +1,65 @@
+/* The ggml backend device that takes attention, and what it says of itself.
+ *
+ *   device.c            the device: which operations it takes, and their translation to st_attn_job
+ *   attention_check.c   the checks before it is registered: layout of ggml's structs, results
+ *   ggml_backend_abi.h  ggml's structs */
+#ifndef STRETCH_DEVICE_H
+#define STRETCH_DEVICE_H
+
+#include "ggml_backend_abi.h"
+#include "stretch.h"
+
+/* The functions of ggml that the device and its checks call. */
+typedef struct st_device_ggml {
+    void (*backend_register)(ggml_backend_reg_t reg);
+    ggml_backend_buffer_type_t (*cpu_buffer_type)(void);
+    bool (*buft_is_host)(ggml_backend_buffer_type_t buft);
+    ggml_backend_dev_t (*dev_by_type)(int32_t type);
+    const char *(*dev_name)(ggml_backend_dev_t dev);
+    ggml_backend_reg_t (*dev_backend_reg)(ggml_backend_dev_t dev);
+    ggml_backend_t (*dev_init)(ggml_backend_dev_t dev, const char *params);
+    int (*graph_compute)(ggml_backend_t backend, struct ggml_cgraph *graph);
+    void (*backend_free)(ggml_backend_t backend);
+    void *(*alloc_ctx_tensors)(void *ctx, ggml_backend_buffer_type_t buft);
+    void (*buffer_free)(void *buffer);
+    void *(*init)(struct ggml_init_params params);
+    void (*free)(void *ctx);
+    struct ggml_tensor *(*new_tensor_4d)(void *ctx, int32_t type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3);
+    struct ggml_tensor *(*permute)(void *ctx, struct ggml_tensor *a, int x, int y, int z, int w);
+    struct ggml_tensor *(*flash_attn_ext)(void *ctx, struct ggml_tensor *q, struct ggml_tensor *k,
+                                          struct ggml_tensor *v, struct ggml_tensor *mask, float scale,
+                                          float max_bias, float softcap);
+    struct ggml_tensor *(*set_rows)(void *ctx, struct ggml_tensor *a, struct ggml_tensor *b, struct ggml_tensor *c);
+    struct ggml_cgraph *(*new_graph)(void *ctx);
+    void (*build_forward_expand)(struct ggml_cgraph *graph, struct ggml_tensor *tensor);
+    size_t (*tensor_overhead)(void);
+    const char *(*op_name)(int32_t op);
+} st_device_ggml;
+
+/* Names of the symbols in the order of the fields of st_device_ggml, ended by NULL. */
+ST_API const char *const *st_device_symbols(void);
+
+/* Check ggml's layout and the kernel's results, then register the device. After st_init() and before the
+ * first context is created; again is harmless. `gomp_parallel`: see team.h. Returns NULL, or why the
+ * device is not used. */
+ST_API const char *st_device_enable(void *const *symbols, void *gomp_parallel);
+
+/* Whether the device takes anything (it is registered, and not switched off). */
+ST_API bool st_device_active(void);
+/* Refuse everything from now on, or take it again. Contexts keep the graphs that they have built. */
+ST_API void st_device_switch(bool on);
+
+/* What the device has computed since the library was loaded. */
+typedef struct st_device_counters {
+    int64_t attention; /* FLASH_ATTN_EXT nodes */
+    int64_t set_rows;  /* SET_ROWS nodes */
+} st_device_counters;
+
+ST_API void st_device_count(st_device_counters *counters);
+
+/* Shared with attention_check.c. */
+const st_device_ggml *st_device_ggml_api(void);
+ggml_backend_dev_t st_device_get(void);
+const char *st_device_check(void);
+
+#endif
