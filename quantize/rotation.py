@@ -10,12 +10,16 @@ The rule is that of ``llama_kv_cache``'s constructor and ``build_input_k_rot``/`
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quantize.native import library
 
 V_ROTATION = 64
 """Size of V's rotation: llama.cpp uses the smallest for V and the largest that fits for K."""
@@ -63,15 +67,32 @@ def hadamard(
     """Rotate ``values`` in place, every ``size`` consecutive values as one vector.
 
     The steps and their order are those of ggml's own transform (scale, then butterflies of
-    length 1, 2, 4, ...), so the result is equal to it bit for bit. They are made on the transposed
-    vectors, where even the shortest butterfly runs over contiguous memory.
+    length 1, 2, 4, ...), so the result is equal to it bit for bit. Stretch's native library does it
+    where it is there, numpy where it is not.
 
     Args:
         values: contiguous, its size a multiple of ``size``.
         size: a power of two.
-        scratch_a: room for as many values, to spare an allocation.
+        scratch_a: room for as many values, to spare numpy an allocation.
         scratch_b: the same.
     """
+    if values.size % size or not values.flags.c_contiguous or values.dtype != np.float32:
+        raise ValueError(f"{values.size} values of {values.dtype} are no vectors of {size} float32")
+    native = _native()
+    if native is None:
+        hadamard_numpy(values, size, scratch_a, scratch_b)
+    else:
+        native(values.ctypes.data, values.size, size)
+
+
+def hadamard_numpy(
+    values: NDArray[np.float32],
+    size: int,
+    scratch_a: NDArray[np.float32] | None = None,
+    scratch_b: NDArray[np.float32] | None = None,
+) -> None:
+    """``hadamard`` in numpy: on the transposed vectors, where even the shortest butterfly runs over
+    contiguous memory."""
     n = values.size // size
     source, target = (
         (np.empty(n * size, np.float32) if s is None else s[: n * size]).reshape(size, n)
@@ -87,3 +108,15 @@ def hadamard(
         source, target = target, source
         step *= 2
     vectors[:] = source.T
+
+
+@functools.cache
+def _native() -> Callable[[int, int, int], None] | None:
+    """``st_hadamard`` of the native library, or None."""
+    function = getattr(library.load()[0], "st_hadamard", None)
+    if function is None:
+        return None
+    function.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32)
+    function.restype = None
+    found: Callable[[int, int, int], None] = function
+    return found

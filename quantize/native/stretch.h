@@ -3,6 +3,7 @@
  *   isa.c            which instruction set is used (run-time dispatch)
  *   row_types.c      the table of row formats: how to read a row of a cache of any type
  *   rows_*.c         reading rows, one file per instruction set
+ *   hadamard*.c      the rotation that llama.cpp applies before it writes a quantized cache
  *   register.c       TurboQuant's types written into the free slots of ggml's tables
  *
  * Rules of the library: no global state that is written after st_init() except what is atomic or
@@ -71,6 +72,11 @@ ST_API const st_row_type *st_row_type_find(int32_t type);
 static inline size_t st_row_size(const st_row_type *t, int64_t n) {
     return (size_t)(n / t->block) * (size_t)t->type_size;
 }
+
+/* ---------------------------------------------------------------- rotation (hadamard.c) */
+
+/* Turn `values` in place, every `size` of them (a power of two) as one vector; n is a multiple of size. */
+ST_API void st_hadamard(float *values, int64_t n, int32_t size);
 
 /* ---------------------------------------------------------------- start and registration (register.c) */
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantize.llama import send_log_to
-from quantize.rotation import hadamard, rotation_disabled, rotation_k, rotation_v
+from quantize.rotation import hadamard, hadamard_numpy, rotation_disabled, rotation_k, rotation_v
 from tests.quantize.conftest import Engine, equal
 from tests.quantize.ggml_graph import rewrite
 
@@ -25,7 +26,7 @@ def matrix(size: int) -> np.ndarray:
     return h / np.sqrt(size)
 
 
-@given(st.sampled_from([2, 64, 128, 256, 512]), st.integers(1, 9), st.integers(0, 2**32 - 1))
+@given(st.sampled_from([2, 4, 64, 128, 256, 512]), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_it_is_the_hadamard_matrix_and_its_own_inverse(size: int, n: int, seed: int) -> None:
     values = np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32)
     turned = values.copy()
@@ -35,8 +36,29 @@ def test_it_is_the_hadamard_matrix_and_its_own_inverse(size: int, n: int, seed: 
     assert np.allclose(turned, values, atol=1e-5)
 
 
+@given(st.sampled_from([2, 8, 16, 32, 64, 128, 256, 512]), st.integers(1, 21), st.integers(0, 2**32 - 1))
+def test_numpy_and_the_native_library_agree_bit_for_bit(size: int, n: int, seed: int) -> None:
+    """With numbers of every size, so that each rounding shows."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((n, size), dtype=np.float32)
+    values *= np.float32(10.0) ** rng.integers(-20, 20, (n, size)).astype(np.float32)
+    a, b = values.copy(), values.copy()
+    hadamard(a, size)
+    hadamard_numpy(b, size)
+    assert equal(a.view(np.uint8), b.view(np.uint8))
+
+
+def test_only_whole_vectors() -> None:
+    """The C function checks nothing."""
+    doubles: Any = np.zeros(64)
+    for wrong in (np.zeros(65, np.float32), np.zeros((64, 2), np.float32)[:, 0], doubles):
+        with pytest.raises(ValueError):
+            hadamard(wrong, 64)
+
+
+@pytest.mark.parametrize("hadamard", [hadamard, hadamard_numpy])
 @pytest.mark.parametrize("size", [64, 128, 256])
-def test_it_is_ggmls_bit_for_bit(size: int) -> None:
+def test_it_is_ggmls_bit_for_bit(size: int, hadamard: Callable[..., None]) -> None:
     values = np.random.default_rng(3).standard_normal((33, 512), dtype=np.float32)
     values *= np.float32(10.0) ** np.arange(-16, 17, dtype=np.float32)[:, None]
     expected = rewrite(values.view(np.uint8), F32, F32, 512, size)
