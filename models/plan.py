@@ -93,7 +93,7 @@ class Planner:
         self._sliding = Counter(self.shape.sliding)
         window = self.cells(MAX_CTX)[1] if self.shape.sliding else 0
         self._work = compute_bytes(header, self.shape, n_ubatch, n_outputs_max, window)
-        self._overhead = overhead_bytes(self.shape)
+        self._overhead = overhead_bytes(header, self.shape, n_ubatch)
 
     # ------------------------------------------------------------------ sizes
 
