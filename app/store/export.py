@@ -53,7 +53,7 @@ def to_json(conversation: Conversation, tree: list[Message]) -> str:
             "content": m.content,
             "state": m.state,
             "created": m.created,
-            "figures": json.loads(m.figures.to_json()),
+            "figures": m.figures.to_dict(),
             "attachments": [asdict(a) for a in m.attachments],
         }
         for m in tree

@@ -29,32 +29,41 @@ class Figures:
     reason: str = ""
     """Why the reply ended: the ``reason`` of ``protocol.Finished``."""
 
-    def to_json(self) -> str:
+    def to_dict(self) -> dict[str, Any]:
         """Only what differs from the defaults."""
-        default = Figures()
-        kept = {k: v for k, v in asdict(self).items() if v != getattr(default, k)}
-        return json.dumps(kept, separators=(",", ":"))
+        return {k: v for k, v in asdict(self).items() if v != _NOTHING[k]}
+
+    def to_json(self) -> str:
+        """``to_dict`` as a text, empty if there is nothing."""
+        kept = self.to_dict()
+        return json.dumps(kept, separators=(",", ":")) if kept else ""
 
     @classmethod
     def from_json(cls, text: str) -> Figures:
         """Read what ``to_json`` wrote; keys of other versions and values of a wrong type are left out."""
+        if not text:
+            return _NO_FIGURES
         try:
-            data = json.loads(text or "{}")
+            data = json.loads(text)
         except ValueError:
-            return cls()
-        return cls.from_dict(data) if isinstance(data, dict) else cls()
+            return _NO_FIGURES
+        return cls.from_dict(data) if isinstance(data, dict) else _NO_FIGURES
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Figures:
         """As ``from_json``, from an object that is parsed already."""
         kept: dict[str, Any] = {}
-        for name, default in asdict(cls()).items():
+        for name, default in _NOTHING.items():
             value, kind = data.get(name), type(default)
             if isinstance(value, bool):
                 continue
             if isinstance(value, kind) or (kind is float and isinstance(value, int)):
                 kept[name] = kind(value)
         return cls(**kept)
+
+
+_NO_FIGURES = Figures()
+_NOTHING: dict[str, Any] = asdict(_NO_FIGURES)
 
 
 @dataclass(frozen=True, slots=True)

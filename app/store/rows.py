@@ -32,8 +32,10 @@ def attachments_json(attachments: Iterable[Attachment]) -> str:
 
 def attachments_of(text: str) -> tuple[Attachment, ...]:
     """The attachments that ``attachments_json`` wrote."""
+    if not text:
+        return ()
     try:
-        return tuple(Attachment(str(a["name"]), str(a["text"])) for a in json.loads(text or "[]"))
+        return tuple(Attachment(str(a["name"]), str(a["text"])) for a in json.loads(text))
     except (ValueError, TypeError, KeyError):
         return ()  # saved from a damaged file
 

@@ -15,6 +15,11 @@ from app.store.salvage import open_or_salvage
 from quantize.errors import StoreError
 
 _DELETED_FOR_GOOD_S = 3600.0  # after a crash: what was deleted longer ago than this goes on opening
+_EMPTY_FOR_GOOD_S = 86400.0  # conversations that never got a message
+_TIDY_AT_MOST = 16 << 20
+"""Files up to this many bytes have their search index tidied after a deletion (0.3 s at this size)."""
+
+_VISIBLE = "c.deleted IS NULL AND EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)"
 
 
 class Store(MessageTree):
@@ -35,7 +40,12 @@ class Store(MessageTree):
         self.notices: tuple[str, ...]
         """Sentences that the user should see once."""
         self._db, self.notices = open_or_salvage(path)
-        self._purge("deleted < ?", (time.time() - _DELETED_FOR_GOOD_S,))
+        now = time.time()
+        self._purge(
+            "deleted < ? OR (updated < ? AND NOT EXISTS"
+            " (SELECT 1 FROM message m WHERE m.conversation = conversation.id))",
+            (now - _DELETED_FOR_GOOD_S, now - _EMPTY_FOR_GOOD_S),
+        )
 
     def close(self) -> None:
         """Remove for good what was deleted through this object, and close the file. Twice does no harm."""
@@ -52,7 +62,8 @@ class Store(MessageTree):
         if ids:
             with self._db.write() as c:
                 c.executemany("DELETE FROM conversation WHERE id = ?", [(id,) for id in ids])
-                if self._db.has_words:  # the index would keep the words until it happens to be tidied
+                # The index keeps the words (not their order) until it is tidied, by and by on its own.
+                if self._db.has_words and self.path.stat().st_size <= _TIDY_AT_MOST:
                     c.execute("INSERT INTO message_words(message_words) VALUES ('optimize')")
 
     def problems(self) -> list[str]:
@@ -80,30 +91,28 @@ class Store(MessageTree):
             raise StoreError(f"There is no conversation {id}.", "The list of chats shows those that exist.")
         return conversation_of(row)
 
-    _VISIBLE = "c.deleted IS NULL AND EXISTS (SELECT 1 FROM message m WHERE m.conversation = c.id)"
-
     def latest(self) -> Conversation | None:
         """The conversation that was used last."""
-        with self._db.read() as c:
-            row = c.execute(
-                f"{CONVERSATION} WHERE {self._VISIBLE} ORDER BY c.updated DESC, c.id DESC LIMIT 1"
-            ).fetchone()
-        return conversation_of(row) if row else None
+        found = self._ordered("c.updated DESC, c.id DESC", 1, 0)
+        return found[0] if found else None
 
     def conversations(self, *, limit: int = 200, offset: int = 0) -> list[Conversation]:
         """Conversations: pinned ones first, then the one that was used last."""
+        return self._ordered("c.pinned DESC, c.updated DESC, c.id DESC", limit, offset)
+
+    def _ordered(self, order: str, limit: int, offset: int) -> list[Conversation]:
+        # The inner query finds the few, so that messages are counted for these alone.
+        few = f"SELECT c.id FROM conversation c WHERE {_VISIBLE} ORDER BY {order} LIMIT ? OFFSET ?"
         with self._db.read() as c:
             rows = c.execute(
-                f"{CONVERSATION} WHERE {self._VISIBLE}"
-                " ORDER BY c.pinned DESC, c.updated DESC, c.id DESC LIMIT ? OFFSET ?",
-                (limit, offset),
+                f"{CONVERSATION} WHERE c.id IN ({few}) ORDER BY {order}", (limit, offset)
             ).fetchall()
         return [conversation_of(row) for row in rows]
 
     def count(self) -> int:
         """How many conversations ``conversations`` would give without a limit."""
         with self._db.read() as c:
-            return int(c.execute(f"SELECT count(*) FROM conversation c WHERE {self._VISIBLE}").fetchone()[0])
+            return int(c.execute(f"SELECT count(*) FROM conversation c WHERE {_VISIBLE}").fetchone()[0])
 
     def search(self, text: str, *, limit: int = 50) -> list[SearchHit]:
         """Conversations whose title or messages hold all words of ``text`` (their beginnings are enough)."""
