@@ -6,7 +6,7 @@ import queue
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from app.engine.client import EngineClient
 from app.engine.protocol import (
@@ -73,7 +73,7 @@ class Dialogue:
     @overload
     def ask(self, command: Command, kind: type[E], other: type[F]) -> E | F: ...
 
-    def ask(self, command: Command, kind: type[Event], other: type[Event] | None = None) -> Event:
+    def ask(self, command: Command, kind: Any, other: Any = None) -> Any:
         """Send ``command`` and wait for its closing event. Ctrl-C stops the command, not the engine.
 
         Raises:

@@ -13,7 +13,7 @@ import llama_cpp.llama_cpp as L
 from app.engine.log import EngineLog
 from app.engine.prompt import PromptMaker
 from app.engine.protocol import ModelInfo
-from app.engine.template import ChatTemplate
+from app.engine.template import ChatTemplate, Renderer
 from app.engine.vocabulary import Vocabulary
 from models.geometry import Shape
 from quantize.errors import ModelFileError
@@ -64,14 +64,19 @@ def load(
         reported = now
         return on_progress(fraction)
 
+    renderer = Renderer()  # starts while the model loads
     try:
         model = Model(path, repack=repack, n_gpu_layers=n_gpu_layers, on_progress=progress)
     except ModelFileError as error:
+        renderer.close()
         raise ModelFileError(f"{error.message.rstrip('.')}{_reason(log)}.", error.hint) from None
     try:
         vocabulary = Vocabulary(model)
         template = ChatTemplate(
-            model.metadata("tokenizer.chat_template"), bos=vocabulary.bos_text, eos=vocabulary.eos_text
+            model.metadata("tokenizer.chat_template"),
+            bos=vocabulary.bos_text,
+            eos=vocabulary.eos_text,
+            renderer=renderer,
         )
         template.probe()
         marks = template.source if template.name == "model" else "<|im_end|><|im_start|>"
@@ -83,6 +88,7 @@ def load(
             vocabulary.stop_strings(marks),
         )
     except BaseException:
+        renderer.close()
         model.close()
         raise
 

@@ -17,8 +17,9 @@ from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.switch import Switcher
 from app.engine.threads import default_threads
-from models.header import Header, read_header
+from models.header import Header
 from models.plan import Planner
+from models.splits import read_model
 from quantize.errors import EngineError
 
 NO_LAYOUT = "The layout of this model's saved state is not known."
@@ -69,7 +70,7 @@ def judge(command: Load, process: Process) -> LoadPlan:
         CacheTypeError: if the model cannot have these cache types.
         OutOfMemoryError: if it would not fit.
     """
-    header = read_header(Path(command.path))
+    header = read_model(Path(command.path))
     budget = Budget(Planner(header, repack=command.repack), process)
     settings = CacheSettings(
         command.type_k.lower(), command.type_v.lower(), max(0, command.n_ctx), command.tail

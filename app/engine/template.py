@@ -35,8 +35,8 @@ class TemplateFailure(Exception):
     """The template cannot render this conversation; the text says why."""
 
 
-class TemplateTimeout(TemplateFailure):
-    """It took too long and was ended."""
+class TemplateBroken(TemplateFailure):
+    """It took too long or broke its process: not to be tried again."""
 
 
 def chatml(turns: Sequence[Turn]) -> str:
@@ -52,18 +52,22 @@ class ChatTemplate:
     ``note`` says why in a sentence, empty if there is nothing to say.
     """
 
-    def __init__(self, source: str | None, *, bos: str = "", eos: str = "") -> None:
+    def __init__(
+        self, source: str | None, *, bos: str = "", eos: str = "", renderer: Renderer | None = None
+    ) -> None:
+        """
+        Args:
+            renderer: one that was started before, to save the time; it is closed with this.
+        """
         self.source = source or ""
         self.name = "model"
         self.note = ""
         self._variables: dict[str, Any] = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": True}
-        self._process: _Renderer | None = None
+        self._process = renderer
         if not self.source.strip():
             self._give_up("This model file has no chat template; ChatML is used instead.")
         elif len(self.source) > MAX_SOURCE:
             self._give_up("This model's chat template is absurdly long; ChatML is used instead.")
-        else:
-            self._process = _Renderer()
 
     def close(self) -> None:
         """End the process that renders."""
@@ -94,7 +98,7 @@ class ChatTemplate:
             return chatml(turns), ()
         try:
             return self._render_own(turns, stopped), ()
-        except TemplateTimeout as failure:
+        except TemplateBroken as failure:
             self._give_up(f"This model's chat template fails ({failure}); ChatML is used from now on.")
             return chatml(turns), (self.note,)
         except TemplateFailure as failure:
@@ -108,7 +112,7 @@ class ChatTemplate:
     def _render_own(self, turns: Sequence[Turn], stopped: Callable[[], bool]) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         if self._process is None:
-            self._process = _Renderer()
+            self._process = Renderer()
         return self._process.render(self.source, self._variables | {"messages": messages}, stopped)
 
     def _give_up(self, note: str) -> None:
@@ -123,7 +127,7 @@ def _system_in_first_turn(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-class _Renderer:
+class Renderer:
     """Talks to ``template_process``; starts it again if it was ended."""
 
     def __init__(self) -> None:
@@ -156,6 +160,18 @@ class _Renderer:
             self._process = None
 
     def render(self, source: str, variables: dict[str, Any], stopped: Callable[[], bool]) -> str:
+        try:
+            return self._try(source, variables, stopped)
+        except (OSError, ValueError):
+            self.close()
+        try:  # it may have been ended from outside: once more with a new process
+            return self._try(source, variables, stopped)
+        except (OSError, ValueError) as error:
+            self.close()
+            raise TemplateBroken("its process broke down") from error
+
+    def _try(self, source: str, variables: dict[str, Any], stopped: Callable[[], bool]) -> str:
+        """OSError or ValueError if the process is gone."""
         if self._process is None:
             self._start()
         request = json.dumps({"source": source, "variables": variables}).encode() + b"\n"
@@ -167,10 +183,7 @@ class _Renderer:
             stdin.write(request)
             stdin.flush()
             answer = self._answer(RENDER_SECONDS, stopped)
-        except (OSError, ValueError) as error:
-            self.close()
-            raise TemplateFailure("its process broke down") from error
-        except (TemplateTimeout, EngineError):
+        except (TemplateBroken, EngineError):
             self.close()
             raise
         if "error" in answer:
@@ -178,7 +191,7 @@ class _Renderer:
         return str(answer["text"])
 
     def _answer(self, seconds: float, stopped: Callable[[], bool]) -> dict[str, Any]:
-        """The next line of the process. ValueError if it is gone, TemplateTimeout if it is too slow."""
+        """The next line of the process. ValueError if it is gone, TemplateBroken if it is too slow."""
         descriptor = cast(IO[bytes], cast("subprocess.Popen[bytes]", self._process).stdout).fileno()
         until = monotonic() + seconds
         with selectors.DefaultSelector() as selector:
@@ -187,7 +200,7 @@ class _Renderer:
                 if stopped():
                     raise EngineError("Stopped while the prompt was being prepared.")
                 if monotonic() > until:
-                    raise TemplateTimeout(f"it took more than {seconds:.0f} seconds")
+                    raise TemplateBroken(f"it took more than {seconds:.0f} seconds")
                 if selector.select(0.02):
                     data = os.read(descriptor, 1 << 20)
                     self._waiting += data

@@ -24,6 +24,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY_LIMIT = 512 * 1024 * 1024
+CPU_SECONDS = 10
+"""Processor time for one rendering. The engine's own deadline is shorter; this one holds when the
+engine itself is gone."""
 OUTPUT_FACTOR = 8
 OUTPUT_BASE = 1024 * 1024
 """A rendering may have ``OUTPUT_BASE`` characters and ``OUTPUT_FACTOR`` for each one that went in."""
@@ -93,6 +96,14 @@ def _compile(env: ImmutableSandboxedEnvironment, source: str) -> Any:
     return env.from_string(source)
 
 
+def _limit_time() -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    soft = int(usage.ru_utime + usage.ru_stime) + CPU_SECONDS
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
 def main() -> None:
     """Answer requests until the pipe closes."""
     for limit, size in ((resource.RLIMIT_AS, MEMORY_LIMIT), (resource.RLIMIT_FSIZE, 0)):
@@ -102,6 +113,7 @@ def main() -> None:
     answers = sys.stdout
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
+        _limit_time()
         try:
             answer = {"text": render(env, **json.loads(line))}
         except MemoryError:
