@@ -321,6 +321,6 @@ def _unknown(header: Header) -> tuple[str, ...]:
     if foreign:
         names = ", ".join(type_name(i) for i in sorted(foreign)[:3])
         sentences.append(f"The size of some weights is not known: {names}.")
-    if header.split[1] > 1:
+    if header.split[1] > header.n_parts:
         sentences.append("This is one part of a split model: the weights of the other parts are not counted.")
     return tuple(sentences)

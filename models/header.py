@@ -46,6 +46,8 @@ class Tensor:
     """From the start of the data."""
     n_bytes: int
     """0 if the engine does not know the type."""
+    part: int = 0
+    """Which file of a split model holds it."""
 
     @property
     def n_elements(self) -> int:
@@ -68,6 +70,8 @@ class Header:
     file_bytes: int
     """Length of the file: what it must be according to the list of tensors, or what it is if that is more."""
     by_name: dict[str, Tensor] = field(repr=False, default_factory=dict)
+    n_parts: int = 1
+    """Files whose tensors are listed here."""
 
     @property
     def architecture(self) -> str:

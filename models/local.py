@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.header import Header, read_header
+from models.header import Header
 from models.plan import Planner, StretchRow
 from models.resolve import BUILTIN, resolve
+from models.splits import read_model
 from quantize.cache_types import PRESETS
 from quantize.errors import StretchError
 
@@ -153,25 +154,6 @@ def _is_model(name: str) -> bool:
     return name.lower().endswith(".gguf") and not _NOT_A_MODEL.search(name)
 
 
-def read_whole_header(path: Path) -> Header:
-    """The header of a model with the tensors of all its parts.
-
-    Raises:
-        ModelFileError: if a part is missing or damaged.
-    """
-    header = read_header(path)
-    _, count = header.split
-    part = _PART.search(path.name)
-    if count == 1 or part is None:
-        return header
-    tensors, n_bytes = header.tensors, header.file_bytes
-    for number in range(2, count + 1):
-        other = read_header(path.with_name(f"{path.name[: part.start()]}-{number:05}-of-{count:05}.gguf"))
-        tensors += other.tensors
-        n_bytes += other.file_bytes
-    return replace(header, tensors=tensors, file_bytes=n_bytes, by_name={t.name: t for t in tensors})
-
-
 def judge(header: Header, budget: int) -> Verdict:
     """Whether a model runs with ``budget`` bytes of memory, and how far its context reaches."""
     license = header.text("general.license")
@@ -194,7 +176,7 @@ def judge(header: Header, budget: int) -> Verdict:
 def judge_file(path: Path, budget: int) -> Verdict:
     """As ``judge``, for a file; one that cannot be read does not run."""
     try:
-        return judge(read_whole_header(path), budget)
+        return judge(read_model(path), budget)
     except StretchError as error:
         return Verdict(False, error.message)
 

@@ -55,9 +55,12 @@ def weigh(header: Header, cpu: CpuFeatures, *, repack: bool = True) -> Weights:
     lazy = sum(t.n_bytes for t in in_place if "per_layer_token_embd" in t.name and t.n_bytes > _LAZY_BYTES)
     if lazy:
         unknown.append("Part of the embeddings is read on demand and not counted.")
-    first = min((t.offset for t in in_place), default=0)
-    last = max((t.offset + t.n_bytes for t in in_place), default=0)
-    return Weights(max(last - first - lazy, 0), copied, tuple(unknown))
+    ends: dict[int, tuple[int, int]] = {}  # of what is used in place, in each file
+    for t in in_place:
+        first, last = ends.get(t.part, (t.offset, 0))
+        ends[t.part] = min(first, t.offset), max(last, t.offset + t.n_bytes)
+    mapped = sum(last - first for first, last in ends.values())
+    return Weights(max(mapped - lazy, 0), copied, tuple(unknown))
 
 
 def _repacks(tensor: Tensor, cpu: CpuFeatures) -> bool:

@@ -83,11 +83,11 @@ def options_of(args: argparse.Namespace) -> ChatOptions:
 
 def _check_model(name: str) -> None:
     """Look at the model before the screen opens, so that a mistake is answered where it was typed."""
-    from models.header import read_header
     from models.resolve import resolve
+    from models.splits import read_model
 
     try:
-        read_header(resolve(name))
+        read_model(resolve(name))
     except ModelNotFoundError as error:
         from difflib import get_close_matches
 

@@ -1,0 +1,63 @@
+"""Models in one file or in several parts: ``NAME-00001-of-00003.gguf`` and so on.
+
+The first part holds the metadata, and llama.cpp finds the others beside it by their names.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from models.header import Header, Tensor, read_header
+from quantize.errors import ModelFileError
+
+MAX_PARTS = 1000
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+def part_paths(path: Path) -> list[Path]:
+    """The paths of all parts of the model that ``path`` is a part of; ``[path]`` if it is whole."""
+    match = _PART.search(path.name)
+    if match is None or not 1 <= int(match[2]) <= MAX_PARTS:
+        return [path]
+    stem = path.name[: match.start()]
+    return [path.with_name(f"{stem}-{i:05}-of-{match[2]}.gguf") for i in range(1, int(match[2]) + 1)]
+
+
+def read_model(path: Path | str) -> Header:
+    """The header of a model with the tensors of all its parts.
+
+    Raises:
+        ModelFileError: if the file or one of its parts is missing, damaged or not the first.
+    """
+    path = Path(path)
+    header = read_header(path)
+    number, count = header.split
+    if count == 1:
+        return header
+    paths = part_paths(path)
+    if number:
+        raise ModelFileError(
+            f"{path.name} is part {number + 1} of {count}.", f"Choose the first part, {paths[0].name}."
+        )
+    if len(paths) != count:
+        raise ModelFileError(
+            f"{path.name} is the first of {count} parts, but its name does not say so.",
+            f"Rename the parts to NAME-00001-of-{count:05}.gguf and so on.",
+        )
+    tensors: list[Tensor] = []
+    n_bytes = 0
+    for i, place in enumerate(paths):
+        if not place.exists():
+            raise ModelFileError(f"Part {i + 1} of {count} is missing: {place.name}.", "Download it.")
+        part = header if i == 0 else read_header(place)
+        if part.split != (i, count):
+            raise ModelFileError(f"{place.name} is not part {i + 1} of {path.name}.", "Download it again.")
+        tensors += (replace(t, part=i) for t in part.tensors)
+        n_bytes += part.file_bytes
+    by_name = {t.name: t for t in tensors}
+    if len(by_name) != len(tensors):
+        raise ModelFileError(f"Two parts of {path.name} hold the same tensor.", "Download it again.")
+    return replace(header, tensors=tuple(tensors), file_bytes=n_bytes, by_name=by_name, n_parts=count)
