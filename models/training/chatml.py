@@ -36,7 +36,9 @@ def encode_chat(turns: list[Turn], encoder: Encoder) -> tuple[list[int], list[bo
         head = [1, *encoder.encode(turn.role + "\n")]
         body = encoder.encode(turn.text)
         tokens += [*head, *body, 2, *encoder.encode("\n")]
-        learn += [False] * len(head) + [turn.learn] * len(body) + [turn.learn and turn.role == "assistant", False]
+        learn += (
+            [False] * len(head) + [turn.learn] * len(body) + [turn.learn and turn.role == "assistant", False]
+        )
     return tokens, learn
 
 

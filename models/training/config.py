@@ -40,7 +40,9 @@ class Run:
     name: str = "dense"
     shape: Shape = Shape()
     mixture: Mixture = Mixture()
-    long_mixture: Mixture = Mixture(corpus=0.47, recall=0.42, arithmetic=0.02, language=0.02, guide=0.04, identity=0.03)
+    long_mixture: Mixture = Mixture(
+        corpus=0.47, recall=0.42, arithmetic=0.02, language=0.02, guide=0.04, identity=0.03
+    )
     """The same for sequences of the whole context."""
     ternary: bool = False
     start_from: str = ""
@@ -68,6 +70,16 @@ SMALL = Shape(n_embd=256, n_layer=6, n_head=8, n_head_kv=2, head_dim=64, n_ff=76
 
 RUNS = {
     "dense": Run(),
-    "ternary": Run(name="ternary", ternary=True, start_from="dense", teacher="dense", minutes=7.0, lr_matrix=0.01, lr_embed=0.001, warmup_s=5.0, cooldown=0.6),
+    "ternary": Run(
+        name="ternary",
+        ternary=True,
+        start_from="dense",
+        teacher="dense",
+        minutes=7.0,
+        lr_matrix=0.01,
+        lr_embed=0.001,
+        warmup_s=5.0,
+        cooldown=0.6,
+    ),
     "small": Run(name="small", shape=SMALL, minutes=3.0),
 }

@@ -23,8 +23,16 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_TYPES = {"q8_0": gguf.GGMLQuantizationType.Q8_0, "f16": gguf.GGMLQuantizationType.F16, "tq2_0": gguf.GGMLQuantizationType.TQ2_0}
-_FILE_TYPES = {"q8_0": gguf.LlamaFileType.MOSTLY_Q8_0, "f16": gguf.LlamaFileType.MOSTLY_F16, "tq2_0": gguf.LlamaFileType.MOSTLY_TQ2_0}
+_TYPES = {
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "f16": gguf.GGMLQuantizationType.F16,
+    "tq2_0": gguf.GGMLQuantizationType.TQ2_0,
+}
+_FILE_TYPES = {
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "tq2_0": gguf.LlamaFileType.MOSTLY_TQ2_0,
+}
 
 
 def export(checkpoint: Path, out: Path, to: str, name: str, description: str) -> None:
@@ -53,7 +61,9 @@ def export(checkpoint: Path, out: Path, to: str, name: str, description: str) ->
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE)
     writer.add_token_list([t for t, _ in vocab])
-    writer.add_token_types([gguf.TokenType.CONTROL if t in SPECIAL else gguf.TokenType.NORMAL for t, _ in vocab])
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if t in SPECIAL else gguf.TokenType.NORMAL for t, _ in vocab]
+    )
     writer.add_token_merges(merges)
     writer.add_eos_token_id(SPECIAL.index("<|im_end|>"))
     writer.add_eot_token_id(SPECIAL.index("<|im_end|>"))

@@ -27,7 +27,9 @@ def orthogonal(g: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For the matrices of the blocks; embeddings and norms belong to AdamW."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, weight_decay: float, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -42,6 +44,8 @@ class Muon(torch.optim.Optimizer):
                     buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                     buffer.lerp_(p.grad, 1 - group["momentum"])
                     grads.append(p.grad.lerp(buffer, group["momentum"]))  # Nesterov
-                update = orthogonal(torch.stack(grads)).to(params[0].dtype) * max(1.0, shape[0] / shape[1]) ** 0.5
+                update = (
+                    orthogonal(torch.stack(grads)).to(params[0].dtype) * max(1.0, shape[0] / shape[1]) ** 0.5
+                )
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(params, list(update.unbind()), alpha=-group["lr"])

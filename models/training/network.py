@@ -35,7 +35,9 @@ class Linear(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, ternary: bool, zero: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(n_out, n_in) if zero else torch.randn(n_out, n_in) * n_in**-0.5)
+        self.weight = nn.Parameter(
+            torch.zeros(n_out, n_in) if zero else torch.randn(n_out, n_in) * n_in**-0.5
+        )
         self.ternary = ternary
 
     def forward(self, x: Tensor) -> Tensor:

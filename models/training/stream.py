@@ -21,7 +21,9 @@ CHARS_PER_TOKEN = 3.6
 class Stream:
     """Endless sequences of ``length + 1`` tokens and their weights."""
 
-    def __init__(self, documents: list[corpus.Document], mixture: Mixture, worker: int, workers: int, seed: int) -> None:
+    def __init__(
+        self, documents: list[corpus.Document], mixture: Mixture, worker: int, workers: int, seed: int
+    ) -> None:
         self.tokenizer = Tokenizer()
         self.rng = Random(f"{seed}-{worker}")
         self.prose = [d.text for d in documents if not d.is_talk and len(d.text) > 400]

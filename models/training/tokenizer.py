@@ -15,9 +15,7 @@ from models.training.chatml import SPECIAL
 PATH = Path(__file__).with_name("tokenizer.json")
 PRE = "qwen2"
 """llama.cpp's name for the regular expression below."""
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 class Tokenizer:
@@ -55,7 +53,10 @@ def train(folder: Path, n_vocab: int = 8192, every: int = 3) -> None:
 
     fast = Fast(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

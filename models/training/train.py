@@ -48,7 +48,9 @@ class Batches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
             yield tokens, torch.from_numpy(np.stack([p[1] for p in pairs]))
 
 
-def held_out_tokens(documents: list[corpus.Document], limit: int = 400_000) -> dict[str, tuple[list[list[int]], int]]:
+def held_out_tokens(
+    documents: list[corpus.Document], limit: int = 400_000
+) -> dict[str, tuple[list[list[int]], int]]:
     """Tokens and bytes of the held-out prose and talk, cut to about ``limit`` characters each."""
     tokenizer = Tokenizer()
     found: dict[str, tuple[list[list[int]], int]] = {}
@@ -58,7 +60,11 @@ def held_out_tokens(documents: list[corpus.Document], limit: int = 400_000) -> d
         for d in documents:
             if d.held_out and d.is_talk == talk and size < limit:
                 text = d.text[:8000]
-                rows.append(encode_chat(corpus.turns(text), tokenizer)[0] if talk else encode_document(text, tokenizer)[0])
+                rows.append(
+                    encode_chat(corpus.turns(text), tokenizer)[0]
+                    if talk
+                    else encode_document(text, tokenizer)[0]
+                )
                 size += len(text.encode())
         found[label] = rows, size
     return found
@@ -139,7 +145,11 @@ def train(run: Run, folder: Path, out: Path, workers: int) -> None:
         data = Batches(documents, run, length, step + length)
         return iter(
             torch.utils.data.DataLoader(
-                data, batch_size=None, num_workers=n if workers else 0, prefetch_factor=4 if workers else None, pin_memory=device == "cuda"
+                data,
+                batch_size=None,
+                num_workers=n if workers else 0,
+                prefetch_factor=4 if workers else None,
+                pin_memory=device == "cuda",
             )
         )
 
@@ -147,7 +157,9 @@ def train(run: Run, folder: Path, out: Path, workers: int) -> None:
     long = loader(run.shape.n_ctx, run.long_share)
     step_fn = torch.compile(loss_of, dynamic=False) if device == "cuda" else loss_of
     curve = (out / f"{run.name}-curve.jsonl").open("a")
-    (out / f"{run.name}-config.json").write_text(json.dumps({**asdict(run), "fingerprint": fingerprint}, indent=1))
+    (out / f"{run.name}-config.json").write_text(
+        json.dumps({**asdict(run), "fingerprint": fingerprint}, indent=1)
+    )
     total = run.minutes * 60
     started, warm = time.monotonic(), False
     owed = 0.0
@@ -185,7 +197,13 @@ def train(run: Run, folder: Path, out: Path, workers: int) -> None:
             spent = time.monotonic() - started
         if spent - last_print >= 15 or spent >= total:
             last_print = spent
-            row = {"step": step, "s": round(spent, 1), "loss": float(loss.detach()), "tokens": seen, "waited": round(waited, 1)}
+            row = {
+                "step": step,
+                "s": round(spent, 1),
+                "loss": float(loss.detach()),
+                "tokens": seen,
+                "waited": round(waited, 1),
+            }
             if int(spent / 15) % 8 == 0 or spent >= total:
                 network.eval()
                 row |= {k: bits_per_byte(network, rows, n, device) for k, (rows, n) in held_out.items()}
@@ -195,7 +213,15 @@ def train(run: Run, folder: Path, out: Path, workers: int) -> None:
             curve.flush()
         if spent - last_save >= 60:
             last_save = spent
-            save(checkpoint, {"weights": network.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step, "spent": spent})
+            save(
+                checkpoint,
+                {
+                    "weights": network.state_dict(),
+                    "optimizers": [o.state_dict() for o in optimizers],
+                    "step": step,
+                    "spent": spent,
+                },
+            )
     save(out / f"{run.name}.pt", {"weights": network.state_dict(), "run": asdict(run)})
     checkpoint.unlink(missing_ok=True)
 

@@ -13,13 +13,19 @@ _PLUS = ("What is {a} + {b}?", "{a} + {b} = ?", "{a} plus {b}", "Calculate {a} +
 _MINUS = ("What is {a} - {b}?", "{a} - {b} = ?", "{a} minus {b}", "Calculate {a} - {b}.", "How much is {a} minus {b}?",
           "Subtract {b} from {a}.", "Can you work out {a} - {b}?", "{a}-{b}", "What is left when you take {b} from {a}?",
           "What's {a} minus {b}?", "Compute {a} - {b}.", "What is the difference between {a} and {b}?", "{a} - {b}")  # fmt: skip
-_TIMES = ("What is {a} times {b}?", "{a} * {b} = ?", "{a} x {b}", "Multiply {a} by {b}.", "What is {a} * {b}?")
+_TIMES = (
+    "What is {a} times {b}?",
+    "{a} * {b} = ?",
+    "{a} x {b}",
+    "Multiply {a} by {b}.",
+    "What is {a} * {b}?",
+)
 _STORY_PLUS = ("{n} has {a} {t} and gets {b} more. How many {t} does {n} have now?",
                "There are {a} {t} in one box and {b} in another. How many {t} are there together?",
                "{n} buys {a} {t} on Monday and {b} on Friday. How many is that?")  # fmt: skip
 _STORY_MINUS = ("{n} has {a} {t} and gives away {b}. How many {t} are left?",
                 "There were {a} {t} on the table and {b} were taken. How many are left?")  # fmt: skip
-_THINGS = "apples books cards pencils marbles coins shells stickers cookies buttons stamps eggs".split()
+_THINGS = ["apples", "books", "cards", "pencils", "marbles", "coins", "shells", "stickers", "cookies", "buttons", "stamps", "eggs"]
 
 
 def _pair(rng: Random) -> tuple[int, int]:
@@ -46,10 +52,19 @@ def _one(rng: Random, hold_out: bool) -> tuple[str, str]:
         if "difference" in ask:
             return ask, f"The difference is {abs(a - b)}."
         word = "plus" if plus else "minus"
-        return ask, rng.choice((f"{a} {sign} {b} = {c}.", f"{a} {sign} {b} = {c}.", f"{a} {word} {b} is {c}.", f"The answer is {c}."))
+        return ask, rng.choice(
+            (
+                f"{a} {sign} {b} = {c}.",
+                f"{a} {sign} {b} = {c}.",
+                f"{a} {word} {b} is {c}.",
+                f"The answer is {c}.",
+            )
+        )
     if roll < 0.92:
         a, b = rng.randrange(2, 13), rng.randrange(2, 13)
-        return rng.choice(_TIMES).format(a=a, b=b), rng.choice((f"{a} * {b} = {a * b}.", f"{a} times {b} is {a * b}."))
+        return rng.choice(_TIMES).format(a=a, b=b), rng.choice(
+            (f"{a} * {b} = {a * b}.", f"{a} times {b} is {a * b}.")
+        )
     if roll < 0.96:
         big, small = max(a, b), min(a, b)
         if big == small:

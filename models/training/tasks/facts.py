@@ -59,7 +59,9 @@ class Fact:
 
 
 def _object(rng: Random) -> str:
-    return rng.choice(("the ", "the ", "my ", f"{w.name(rng)}'s ", f"the {rng.choice(w.COLORS)} ")) + rng.choice(w.OBJECTS)
+    return rng.choice(
+        ("the ", "the ", "my ", f"{w.name(rng)}'s ", f"the {rng.choice(w.COLORS)} ")
+    ) + rng.choice(w.OBJECTS)
 
 
 def _place(rng: Random) -> str:
@@ -75,7 +77,9 @@ def _lock(rng: Random) -> str:
 
 
 def _pet(rng: Random) -> str:
-    return rng.choice(("my ", f"{w.name(rng)}'s ", f"{w.name(rng)}'s ", "our ", "the neighbour's ")) + rng.choice(w.ANIMALS)
+    return rng.choice(
+        ("my ", f"{w.name(rng)}'s ", f"{w.name(rng)}'s ", "our ", "the neighbour's ")
+    ) + rng.choice(w.ANIMALS)
 
 
 def _pet_name(rng: Random) -> str:
@@ -205,5 +209,7 @@ def second_person(text: str) -> str:
     """Turn the user's "my" and "our" into the assistant's "your"."""
     out = []
     for word in text.split(" "):
-        out.append({"my": "your", "My": "Your", "our": "your", "Our": "Your", "your my": "your"}.get(word, word))
+        out.append(
+            {"my": "your", "My": "Your", "our": "your", "Our": "Your", "your my": "your"}.get(word, word)
+        )
     return " ".join(out).replace("your your", "your").replace("Your your", "Your")

@@ -32,10 +32,24 @@ def entries() -> tuple[Entry, ...]:
     """The guide."""
     with GUIDE.open("rb") as file:
         rows = tomllib.load(file)["entry"]
-    return tuple(Entry(r["id"], tuple(r["ask"]), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows)
+    return tuple(
+        Entry(r["id"], tuple(r["ask"]), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows
+    )
 
 
-_BEFORE = ("", "", "", "", "Please tell me: ", "Quick question: ", "Hey, ", "Can you help me? ", "I am new here. ", "In Stretch, ", "Sorry, ")
+_BEFORE = (
+    "",
+    "",
+    "",
+    "",
+    "Please tell me: ",
+    "Quick question: ",
+    "Hey, ",
+    "Can you help me? ",
+    "I am new here. ",
+    "In Stretch, ",
+    "Sorry, ",
+)
 _AFTER = ("", "", "", "", " Please.", " Thanks.", " in this program?", " in Stretch?")
 
 
@@ -46,7 +60,7 @@ def varied(rng: Random, ask: str) -> str:
         ask = ask[:-1] + after if ask.endswith("?") and "Stretch" not in ask and "program" not in ask else ask
     else:
         ask += after
-    if before.rstrip().endswith(("," , ":")) and not ask.startswith("I "):
+    if before.rstrip().endswith((",", ":")) and not ask.startswith("I "):
         ask = ask[0].lower() + ask[1:]
     ask = before + ask
     roll = rng.random()
@@ -64,5 +78,8 @@ def make(rng: Random) -> list[Turn]:
     """One to four questions about the program."""
     turns: list[Turn] = []
     for entry in rng.sample(entries(), rng.choice((1, 1, 2, 3, 4))):
-        turns += [Turn("user", varied(rng, rng.choice(entry.ask)), learn=False), Turn("assistant", rng.choice(entry.answer))]
+        turns += [
+            Turn("user", varied(rng, rng.choice(entry.ask)), learn=False),
+            Turn("assistant", rng.choice(entry.answer)),
+        ]
     return turns

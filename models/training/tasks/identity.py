@@ -70,7 +70,18 @@ _SMALL = (
 
 
 def _fill(rng: Random, text: str) -> str:
-    x = rng.choice((w.invented(rng), rng.choice(w.OBJECTS), rng.choice(w.FOODS), "this sentence", "hello", "good morning", "history", "the sea"))
+    x = rng.choice(
+        (
+            w.invented(rng),
+            rng.choice(w.OBJECTS),
+            rng.choice(w.FOODS),
+            "this sentence",
+            "hello",
+            "good morning",
+            "history",
+            "the sea",
+        )
+    )
     return text.format(x=x, c=rng.choice(w.CITIES), n=rng.choice(w.NAMES), a=rng.choice(w.ANIMALS))
 
 
@@ -87,7 +98,9 @@ def make(rng: Random) -> list[Turn]:
             asks, answers = rng.choice(_SMALL)
             ask, answer = rng.choice(asks), rng.choice(answers)
         if rng.random() < 0.15:
-            ask = rng.choice(("Please tell me: ", "Hey, ", "So, ", "One question: ")) + ask[0].lower() + ask[1:]
+            ask = (
+                rng.choice(("Please tell me: ", "Hey, ", "So, ", "One question: ")) + ask[0].lower() + ask[1:]
+            )
         if rng.random() < 0.1:
             ask = ask.lower().rstrip("?.")
         turns += [Turn("user", ask, learn=False), Turn("assistant", answer)]

@@ -58,7 +58,9 @@ def several(rng: Random, facts: list[Fact]) -> list[Turn]:
 
 
 def _unknown(rng: Random, facts: list[Fact]) -> list[Turn]:
-    stranger = next(f for f in distinct(rng, len(facts) + 4) if f.owner.lower() not in {x.owner.lower() for x in facts})
+    stranger = next(
+        f for f in distinct(rng, len(facts) + 4) if f.owner.lower() not in {x.owner.lower() for x in facts}
+    )
     return [Turn("user", stranger.ask(rng), learn=False), Turn("assistant", rng.choice(_UNKNOWN_ANSWER))]
 
 
@@ -124,7 +126,12 @@ def chatted(rng: Random, n_chars: int, filler: Filler, talk: Talk) -> list[Turn]
         if waiting and (roll < 0.35 if early else roll < 0.6 or size >= n_chars):
             told = [waiting.pop() for _ in range(min(len(waiting), rng.choice((1, 1, 2, 3))))]
             known += told
-            say([Turn("user", " ".join(f.tell(rng) for f in told), learn=False), Turn("assistant", rng.choice(_HEARD))])
+            say(
+                [
+                    Turn("user", " ".join(f.tell(rng) for f in told), learn=False),
+                    Turn("assistant", rng.choice(_HEARD)),
+                ]
+            )
         elif known and roll < 0.5:
             say(question(rng, rng.choice(known)) if rng.random() < 0.85 else several(rng, known))
         elif known and roll < 0.6:
@@ -135,7 +142,12 @@ def chatted(rng: Random, n_chars: int, filler: Filler, talk: Talk) -> list[Turn]
             say(talk(rng))
         else:
             n = int(min(max(n_chars - size, 200), rng.choice((300, 800, 2000, 5000, 9000))))
-            say([Turn("user", f"{rng.choice(_INTRO)}\n\n{filler(rng, n)}", learn=False), Turn("assistant", rng.choice(_READ))])
+            say(
+                [
+                    Turn("user", f"{rng.choice(_INTRO)}\n\n{filler(rng, n)}", learn=False),
+                    Turn("assistant", rng.choice(_READ)),
+                ]
+            )
     for fact in rng.sample(known, len(known)):
         say(question(rng, fact))
     if rng.random() < 0.25:
