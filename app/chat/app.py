@@ -61,7 +61,9 @@ class StretchApp(App[int]):
         )
         self.commander = Commander(self)
         self.chat = ChatScreen()
+        # Not through the watcher: that would parse every style sheet a second time at the start.
         self.set_reactive(App.theme, self._theme_of_settings())
+        self.stylesheet.set_variables(self.get_css_variables())
         self.set_keymap(dict(self.session.settings.keys))
 
     def get_default_screen(self) -> Screen[None]:

@@ -95,7 +95,7 @@ def files(typed: str) -> Iterable[Candidate]:
             for entry in entries:
                 if entry.name.startswith(".") and not beginning.startswith("."):
                     continue
-                if beginning.lower() not in entry.name.lower():
+                if beginning.lower() not in entry.name.lower()[: 1 if beginning == "." else None]:
                     continue
                 is_dir = entry.is_dir()
                 n_bytes = 0 if is_dir else entry.stat().st_size

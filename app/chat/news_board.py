@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textual.screen import Screen
 
 from app.chat import messages as news
@@ -47,6 +49,8 @@ class NewsBoard(Screen[None]):
     # ---------------------------------------------------------------- the engine
 
     def on_phase_changed(self, message: news.PhaseChanged) -> None:
+        if self.session.loaded is None:
+            self.header.show_model(Path(self.session.model).name.removesuffix(".gguf"))
         for shows in (self.header, self.panel, self.panel_line):
             shows.show_phase(message.phase, message.fraction)
         self._show_waiting(message.phase, message.fraction)
@@ -66,7 +70,7 @@ class NewsBoard(Screen[None]):
         loaded = message.loaded
         self.header.show_model(loaded.model.name)
         self.header.show_cache(loaded.type_k, loaded.type_v, loaded.tail, loaded.n_ctx)
-        self.transcript.speaker = loaded.model.name
+        self.transcript.show_speaker(loaded.model.name)
         self.panel.show_loaded(loaded)
         self.panel_line.show_loaded(loaded)
 
@@ -119,7 +123,6 @@ class NewsBoard(Screen[None]):
 
     def on_reply_text(self, message: news.ReplyText) -> None:
         self.transcript.append(message.message_id, message.text)
-        self.header.show_rate(message.tokens_per_second)
 
     async def on_reply_done(self, message: news.ReplyDone) -> None:
         await self.transcript.remove_choice()

@@ -48,9 +48,7 @@ def fill(store: Store) -> int:
     """Put the conversation into ``store``; its id."""
     conversation = store.new_conversation(model="bonsai")
     done = Figures(model="Bonsai-4B", n_generated=211, generate_s=9.8, reason="end")
-    store.add(
-        conversation.id, "user", QUESTION, attachments=[Attachment("notes/ch3.md", "word " * 8_000)]
-    )
+    store.add(conversation.id, "user", QUESTION, attachments=[Attachment("notes/ch3.md", "word " * 8_000)])
     store.add(conversation.id, "assistant", REPLY, figures=done)
     store.add(conversation.id, "user", SECOND)
     first = store.add(conversation.id, "assistant", "It is the cache.", figures=done)

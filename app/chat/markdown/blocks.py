@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CODE_STYLE = "$text-primary on $panel"
 LINK_STYLE = "underline"
 URL_STYLE = "$text-muted"
+DEEPEST = 40
+"""Levels of blocks within blocks. The parser drops what is deeper, so such a text is shown as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _parser() -> MarkdownIt:
     """Made when the first text is shown, not when the program starts."""
     from markdown_it import MarkdownIt
 
-    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": 16})
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "maxNesting": DEEPEST})
     return parser.enable(["table", "strikethrough"])
 
 
@@ -241,4 +243,8 @@ def parse(markdown: str) -> list[Block]:
 
 def parse_with_lines(markdown: str) -> list[tuple[Block, int]]:
     """The blocks of a text, each with the number of its first line."""
-    return list(_Reader(_parser().parse(plain(markdown))).blocks())
+    text = plain(markdown)
+    tokens = _parser().parse(text)
+    if any(token.level >= DEEPEST - 1 for token in tokens):
+        return [(Paragraph(Content(text)), 0)]
+    return list(_Reader(tokens).blocks())

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from rich.segment import Segment
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.style import Style
@@ -129,9 +129,19 @@ class Passage(Widget):
 
     def show(self, blocks: Sequence[Block], keep: int = 0) -> None:
         """Show other blocks; the first ``keep`` are the same as before."""
+        width, before = self._laid_out
         self._pieces[keep:] = [_Piece(block) for block in blocks[keep:]]
         self._laid_out = (-1, [])
-        self.refresh(layout=True)
+        after = self.rows(width) if width > 0 and self.is_attached else []
+        if not after or len(after) != len(before):
+            self.refresh(layout=True)
+            return
+        # A reply that is written changes its last row most of the time: only that is drawn again.
+        changed = [y for y, (old, new) in enumerate(zip(before, after, strict=True)) if old is not new]
+        if changed:
+            gutter = self.gutter
+            height = changed[-1] - changed[0] + 1
+            self.refresh(Region(gutter.left, gutter.top + changed[0], width, height))
 
     @property
     def n_blocks(self) -> int:

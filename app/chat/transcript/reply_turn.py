@@ -66,7 +66,7 @@ class ReplyTurn(Turn):
 
     def __init__(self, message: Message, speaker: str, *, thinking: str = "folded") -> None:
         super().__init__(message)
-        self._speaker = one_line(message.figures.model or speaker, 40)
+        self._speaker = speaker
         self._thinking_mode = thinking
         self._head = TurnHead(classes="head")
         self._foot = OneLine(classes="foot")
@@ -184,8 +184,14 @@ class ReplyTurn(Turn):
             await self.mount(self._thinking, after=self._head)
         self._thinking.show(text, still=still)
 
+    def show_speaker(self, speaker: str) -> None:
+        """Another model has taken over; a reply that is complete keeps the name of its own."""
+        self._speaker = speaker
+        self._draw_head()
+
     def _draw_head(self) -> None:
-        self._head.show(Content.styled(self._speaker, "bold $text-primary"), branch_mark(self.message))
+        name = one_line(self.message.figures.model or self._speaker, 40) or "Model"
+        self._head.show(Content.styled(name, "bold $text-primary"), branch_mark(self.message))
 
     def _show_foot(self, left: Content | str, right: str = "") -> None:
         self._foot.show(left, right)

@@ -201,6 +201,12 @@ class Transcript(VerticalScroll, can_focus=False):
         if isinstance(turn := self.turn(message_id), ReplyTurn):
             turn.show_waiting(why)
 
+    def show_speaker(self, speaker: str) -> None:
+        """Another model speaks from now on."""
+        self.speaker = speaker
+        for turn in self.query_children(ReplyTurn):
+            turn.show_speaker(speaker)
+
     async def update_message(self, message: Message) -> None:
         """A message is complete or changed."""
         place = self._place(message.id)
