@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.engine.protocol import CachePreview, Loaded, MemoryFigures, ModelInfo, Status
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 
 GIB = 2**30
 MIB = 2**20

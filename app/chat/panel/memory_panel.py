@@ -100,7 +100,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         """What the engine does: a word under the table while figures are stale or missing."""
         notes: dict[Phase, str] = {
             "starting": "The engine is starting.",
-            "loading": f"The model is being loaded: {fraction:>4.0%}",
+            "loading": f"The model is being loaded: {fraction:.0%}",
             "switching": "The cache is changing ...",
             "restarting": "The engine is coming back; the figures are from before.",
             "stopped": "No model is loaded.",

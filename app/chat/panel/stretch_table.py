@@ -56,6 +56,7 @@ class StretchTable(Lines, can_focus=True):
         self._hover: int | None = None
         self._preview: CachePreview | None = None
         self._note = ""
+        self._scale: Scale | None = None
 
     # ---------------------------------------------------------------- what is shown
 
@@ -91,7 +92,7 @@ class StretchTable(Lines, can_focus=True):
     def clear(self) -> None:
         """Forget the rows: another model follows, or none."""
         self._rows, self._setting, self._cursor, self._hover = (), ("", "", 0), None, None
-        self._preview, self._note = None, ""
+        self._preview, self._note, self._scale = None, "", None
         self.redraw()
 
     @property
@@ -196,7 +197,7 @@ class StretchTable(Lines, can_focus=True):
     def build(self, width: int) -> Sequence[Line]:
         g = self.glyphs
         columns = Columns(self._rows, width, self.roomy)
-        scale = Scale.over(self._rows, self._n_ctx, self._n_ctx_train)
+        scale = self._scale = Scale.over(self._rows, self._n_ctx, self._n_ctx_train, self._scale)
         lines = [sides((Piece("HOW FAR CAN IT STRETCH?", "title"),), (), width), columns.head()]
         pointed = self._hover if self._hover is not None else self._cursor
         for i, row in enumerate(self._rows):

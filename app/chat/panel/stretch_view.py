@@ -20,6 +20,8 @@ REACH_WIDTH = 10
 
 TOKEN_WIDTH = 8
 LIMIT_WIDTH = 9
+_LEAST_BAR = 7
+"""Cells below which the bar of a row takes those of a column of figures."""
 
 
 def same_setting(row: StretchRow, type_k: str, type_v: str, tail: int) -> bool:
@@ -61,15 +63,23 @@ class Scale:
     high: int
 
     @classmethod
-    def over(cls, rows: Sequence[StretchRow], n_ctx: int, n_ctx_train: int) -> Scale:
+    def over(
+        cls, rows: Sequence[StretchRow], n_ctx: int, n_ctx_train: int, before: Scale | None = None
+    ) -> Scale:
         """From below the present length to the longest one that any row could reach.
 
-        Both ends are round, so that the scale stands still while the memory that is available
-        goes up and down a little.
+        Both ends are round, and a scale from ``before`` is kept while everything still lies well
+        on it, so that it stands still while the memory that is available goes up and down.
         """
         usable = [r for r in rows if not r.refused]
         longest = max([n_ctx, n_ctx_train, *(r.max_ctx_memory for r in usable)], default=0)
         shortest = min([n for n in (n_ctx, n_ctx_train, *(r.max_ctx for r in usable)) if n > 0], default=1)
+        if (
+            before is not None
+            and longest <= before.high <= 2 * longest
+            and before.low < shortest <= 8 * before.low
+        ):
+            return before
         power = 1 << max(3, longest.bit_length() - 1)
         high = next(h for h in (power, power * 5 // 4, power * 3 // 2, power * 2) if h >= longest)
         low = min(1 << max(0, (shortest // 2).bit_length() - 1), high // 8)
@@ -114,11 +124,12 @@ class Columns:
     def __init__(self, rows: Sequence[StretchRow], width: int, roomy: bool) -> None:
         self.width = width
         self.name = min(max([9, *(cell_len(setting(r.type_k, r.type_v, r.tail)) for r in rows)]), 18)
+        self.name = max(4, min(self.name, width - 2 - REACH_WIDTH))
         self.token, self.cache, self.limit, self.bar = TOKEN_WIDTH, SIZE_WIDTH + 1, 0, 0
-        wanted = LIMIT_WIDTH if roomy else 7
-        if self._rest() < wanted and not roomy:
+        wanted = 0 if roomy else _LEAST_BAR
+        if self._rest() < wanted:
             self.cache = 0
-        if self._rest() < wanted and not roomy:
+        if self._rest() < wanted:
             self.token = 0
         if roomy:
             self.limit = LIMIT_WIDTH if self._rest() >= LIMIT_WIDTH else 0

@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from app.chat.panel.bars import Line
 from app.chat.panel.glyphs import Glyphs, glyphs
+from app.plain_text import plain
 
 STYLES = {
     "title": "color: $foreground; text-style: bold;",
@@ -53,6 +54,11 @@ def css(widget: str) -> str:
     return "\n".join(rules)
 
 
+def _harmless(text: str) -> str:
+    """The last gate: whatever a piece was made of, no terminal obeys it."""
+    return text if text.isprintable() else plain(text).replace("\n", " ")
+
+
 class Styled(Widget):
     """A widget whose lines are pieces with names of styles.
 
@@ -77,7 +83,7 @@ class Styled(Widget):
 
     def strip_of(self, line: Line, width: int, fill: str = "") -> Strip:
         """A line as Textual wants it, ``width`` cells wide, the rest in the style ``fill``."""
-        segments = [Segment(piece.text, self.style_named(piece.style)) for piece in line if piece.text]
+        segments = [Segment(_harmless(p.text), self.style_named(p.style)) for p in line if p.text]
         return Strip(segments).adjust_cell_length(width, self.style_named(fill))
 
     def notify_style_update(self) -> None:

@@ -23,7 +23,7 @@ from app.chat.screens.figures_source import FiguresSource
 from app.chat.screens.lengths import parse_length, rounded_up, stops
 from app.chat.screens.switch_preview import SwitchPreview
 from app.engine.protocol import Status
-from models.plan import StretchRow
+from models.stretch_row import StretchRow
 from quantize.errors import StretchError
 
 _TALL = 24
