@@ -30,7 +30,7 @@ _LARGE_GRAPHS = frozenset(
 """Architectures for which llama.cpp makes room for 40 nodes per token of a batch."""
 
 
-def compute_bytes(
+def compute_formula(
     header: Header, shape: Shape, n_ubatch: int, n_outputs_max: int, window_cells: int
 ) -> Callable[[int], int]:
     """The compute buffer as a function of the length of the context.

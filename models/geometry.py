@@ -116,7 +116,7 @@ def read_shape(header: Header) -> Shape:
             engine does not run the architecture as a chat model.
     """
     arch = header.architecture
-    check_chats(header)
+    check_runs(header)
     n_all = header.integer("block_count", top=MAX_LAYERS)
     n_extra = header.integer("nextn_predict_layers", 0)  # only for speculative decoding, without a cache here
     if n_extra >= n_all:
@@ -162,8 +162,8 @@ def read_shape(header: Header) -> Shape:
     )
 
 
-def check_chats(header: Header) -> None:
-    """Check that this engine runs the architecture, and that it is one to chat with.
+def check_runs(header: Header) -> None:
+    """Check that this engine runs the architecture and reads the weights, and that it is one to chat with.
 
     Raises:
         ModelFileError: with the reason if not.
@@ -189,6 +189,14 @@ def check_chats(header: Header) -> None:
             f"{header.name} is of an architecture that this engine does not know: {shown(arch)}.",
             "A newer version of Stretch may know it.",
         )
+    foreign = sorted({t.type_id for t in header.tensors if t.type_id not in TENSOR_TYPES})
+    if foreign:
+        raise ModelFileError(
+            f"{header.name} holds weights that this engine does not read, of type {type_name(foreign[0])}.",
+            "Look for another file of the same model.",
+        )
+    if not header.tensors:
+        raise ModelFileError(f"{header.name} holds no weights.", "Choose the file of the model itself.")
 
 
 def _uint(header: Header, key: str) -> int:
@@ -317,10 +325,6 @@ def _unknown(header: Header) -> tuple[str, ...]:
         sentences.append(
             f"The cache of {arch} has parts that the formula leaves out; only the engine's dry run is exact."
         )
-    foreign = {t.type_id for t in header.tensors if t.type_id not in TENSOR_TYPES}
-    if foreign:
-        names = ", ".join(type_name(i) for i in sorted(foreign)[:3])
-        sentences.append(f"The size of some weights is not known: {names}.")
     if header.split[1] > header.n_parts:
         sentences.append("This is one part of a split model: the weights of the other parts are not counted.")
     return tuple(sentences)

@@ -2,7 +2,7 @@
 
 Pure arithmetic on a header, no native library: usable in the interface's process, and fast enough
 to be asked twice per second. ``models.dryrun`` asks the engine's own allocator for the same
-figures; :meth:`Planner.calibrated` takes the exact ones from there.
+figures, and ``models.exact`` makes a planner of them.
 
 Usage::
 
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.compute import compute_bytes, overhead_bytes
+from models.compute import compute_formula, overhead_bytes
 from models.cpu import CpuFeatures, cpu_features
 from models.geometry import Shape, read_shape
 from models.header import Header
@@ -92,7 +92,7 @@ class Planner:
         self._base = Counter(self.shape.base)
         self._sliding = Counter(self.shape.sliding)
         window = self.cells(MAX_CTX)[1] if self.shape.sliding else 0
-        self._work = compute_bytes(header, self.shape, n_ubatch, n_outputs_max, window)
+        self._work = compute_formula(header, self.shape, n_ubatch, n_outputs_max, window)
         self._overhead = overhead_bytes(header, self.shape, n_ubatch)
 
     # ------------------------------------------------------------------ sizes
@@ -109,7 +109,7 @@ class Planner:
         Raises:
             CacheTypeError: if the setting cannot be used with this model.
         """
-        return float(_row_bytes(self._base, *self._types(pair), self.shape.mla))
+        return float(_row_bytes(self._base, *self.types(pair), self.shape.mla))
 
     def cache_bytes(self, pair: CachePair, n_ctx: int, *, tail: int = 0) -> int:
         """Bytes of the cache of a context of ``n_ctx`` tokens, as the engine allocates it.
@@ -118,7 +118,7 @@ class Planner:
             CacheTypeError: if the setting cannot be used with this model.
         """
         full, window = self.cells(n_ctx)
-        types = self._types(pair)
+        types = self.types(pair)
         kv = full * _row_bytes(self._base, *types, self.shape.mla)
         kv += window * _row_bytes(self._sliding, *types, self.shape.mla)
         return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(tail)
@@ -126,6 +126,10 @@ class Planner:
     def tail_bytes(self, tail: int) -> int:
         """Bytes of the exact window of the newest ``tail`` tokens, beside the cache."""
         return tail * _row_bytes(self._base + self._sliding, _F16, _F16, self.shape.mla)
+
+    def compute_bytes(self, pair: CachePair, n_ctx: int) -> int:
+        """Bytes of the buffer for one computation; an estimate, the cache's types hardly matter."""
+        return self._work(n_ctx)
 
     def plan(self, pair: CachePair, n_ctx: int, *, tail: int = 0) -> MemoryPlan:
         """Everything that the engine's process takes.
@@ -137,7 +141,7 @@ class Planner:
             weights_mapped=self.weights.mapped,
             weights_repacked=self.weights.repacked,
             cache=self.cache_bytes(pair, n_ctx, tail=tail),
-            compute=self._work(n_ctx),
+            compute=self.compute_bytes(pair, n_ctx),
             overhead=self._overhead,
             unknown=self.shape.unknown + self.weights.unknown,
         )
@@ -147,7 +151,7 @@ class Planner:
     def refusal(self, pair: CachePair) -> str:
         """Why this setting cannot be used with this model, or an empty string."""
         try:
-            self._types(pair)
+            self.types(pair)
         except CacheTypeError as error:
             return error.message
         return ""
@@ -199,7 +203,7 @@ class Planner:
         """
         return [self.row(pair, n_ctx=n_ctx, budget=budget, tail=tail) for pair in settings]
 
-    def _types(self, pair: CachePair) -> tuple[GgmlType, GgmlType]:
+    def types(self, pair: CachePair) -> tuple[GgmlType, GgmlType]:
         """The row formats of K and V, checked against the sizes of the heads as the engine does.
 
         Raises:

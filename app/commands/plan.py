@@ -1,0 +1,273 @@
+"""``stretch plan``: how far a model's context can stretch on this machine, without loading it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantize.errors import UsageError
+
+if TYPE_CHECKING:
+    from models.header import Header
+    from models.memory import Memory
+    from models.plan import MemoryPlan, Planner, StretchRow
+
+HELP = "Say how far a model's context can stretch here, without loading it."
+
+DEFAULT_N_CTX = 8192
+"""Length for which the size of the cache is shown unless another one is asked for."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_BAR_WIDTH = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    parser.add_argument(
+        "model", nargs="?", default="builtin", help="a path or a name (the built-in model by default)"
+    )
+    parser.add_argument(
+        "--ram", metavar="SIZE", help="plan for a machine with this much memory to spare, for example 8G"
+    )
+    parser.add_argument(
+        "--ctx",
+        metavar="N",
+        help=f"length of the context in tokens (default: {DEFAULT_N_CTX:,} or the trained length)",
+    )
+    parser.add_argument(
+        "--no-repack", action="store_true", help="without the faster second copy of some weights"
+    )
+    parser.add_argument(
+        "--header-only",
+        action="store_true",
+        help="do not ask the engine's allocator, only compute from the header",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table.
+
+    Raises:
+        UsageError: if a size or a length makes no sense.
+        ModelNotFoundError: if there is no such model.
+        ModelFileError: if the file cannot be read, or the engine does not take it.
+    """
+    from models.resolve import resolve
+    from models.splits import read_model
+
+    ram = parse_size(args.ram) if args.ram is not None else None
+    n_ctx = parse_length(args.ctx) if args.ctx is not None else 0
+    path = resolve(args.model)
+    header = read_model(path)
+    planner = _planner(path, header, args)
+    n_ctx = n_ctx or min(DEFAULT_N_CTX, planner.shape.n_ctx_train or DEFAULT_N_CTX)
+    budget = _budget(ram)
+    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available)
+    report = _Report(path, header, planner, n_ctx, budget, rows, exact=not args.header_only)
+    if args.json:
+        print(json.dumps(report.data(), ensure_ascii=False))
+    else:
+        colour = sys.stdout.isatty() and not _no_colour()
+        print("\n".join(report.lines(shutil.get_terminal_size((100, 24)).columns, colour=colour)))
+    return 0
+
+
+def parse_size(text: str) -> int:
+    """``8G``, ``7.5 GiB``, ``512M`` or plain bytes.
+
+    Raises:
+        UsageError: if it is none of these, or nothing.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    size = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if not 0 < size < 1 << 60:
+        raise UsageError(f"{text!r} is no size of a memory.", "Write for example 8G, 512M or 7.5GiB.")
+    return size
+
+
+def parse_length(text: str) -> int:
+    """A number of tokens: ``16384`` or ``16,384``.
+
+    Raises:
+        UsageError: if it is none, or more than can be planned.
+    """
+    digits = text.replace(",", "").replace("_", "")
+    n = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
+    if not 0 < n <= 1 << 24:
+        raise UsageError(
+            f"{text!r} is no length of a context.", "Write a number of tokens, for example 16384."
+        )
+    return n
+
+
+def _planner(path: Path, header: Header, args: argparse.Namespace) -> Planner:
+    """The engine's figures, remembered from the last time if the file is the same."""
+    if args.header_only:
+        from models.plan import Planner
+
+        return Planner(header, repack=not args.no_repack)
+    from app import paths
+    from models.exact import exact_planner
+
+    return exact_planner(
+        path, header, repack=not args.no_repack, memory_of_results=paths.cache_dir() / "plans"
+    )
+
+
+def _budget(ram: int | None) -> Memory:
+    """What may be taken: the size that was given, or what is available now."""
+    from models.memory import Memory, memory
+
+    return memory() if ram is None else Memory(ram, ram, "given")
+
+
+def _no_colour() -> bool:
+    import os
+
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+class _Report:
+    """The plan, for people and for programs."""
+
+    def __init__(
+        self,
+        path: Path,
+        header: Header,
+        planner: Planner,
+        n_ctx: int,
+        budget: Memory,
+        rows: list[StretchRow],
+        *,
+        exact: bool,
+    ) -> None:
+        from models.resolve import display_name
+        from quantize.cache_types import PRESETS
+
+        self.path, self.header, self.planner, self.n_ctx = path, header, planner, n_ctx
+        self.budget, self.rows, self.exact = budget, rows, exact
+        self.name = display_name(path)
+        plans = [planner.plan(p, n_ctx) if not planner.refusal(p) else None for p in PRESETS]
+        self.plans: list[MemoryPlan | None] = plans
+        self.first = next((p for p in plans if p is not None), None)
+
+    def data(self) -> dict[str, Any]:
+        """For ``--json``."""
+        shape, first = self.planner.shape, self.first
+        return {
+            "model": self.name,
+            "path": str(self.path),
+            "architecture": shape.architecture,
+            "file_bytes": self.header.file_bytes,
+            "n_layer": len(shape.layers),
+            "n_ctx_train": shape.n_ctx_train,
+            "n_ctx": self.n_ctx,
+            "ram_bytes": self.budget.available,
+            "ram_source": self.budget.source,
+            "weights_mapped": self.planner.weights.mapped,
+            "weights_repacked": self.planner.weights.repacked,
+            "compute_bytes": first.compute if first else 0,
+            "overhead_bytes": first.overhead if first else 0,
+            "exact": self.exact,
+            "notes": list(first.unknown if first else ()),
+            "rows": [
+                {
+                    "type_k": row.type_k,
+                    "type_v": row.type_v,
+                    "bytes_per_token": _whole(row.bytes_per_token),
+                    "kv_bytes": row.kv_bytes,
+                    "total_bytes": plan.total if plan else 0,
+                    "max_ctx": row.max_ctx,
+                    "max_ctx_memory": row.max_ctx_memory,
+                    "limit": row.limit,
+                    "refused": row.refused,
+                }
+                for row, plan in zip(self.rows, self.plans, strict=True)
+            ],
+        }
+
+    def lines(self, width: int, *, colour: bool) -> list[str]:
+        """For a terminal of ``width`` columns."""
+        from app.engine.words import size
+        from app.plain_text import one_line
+
+        bold, dim, mark, plain = ("\x1b[1m", "\x1b[2m", "\x1b[36m", "\x1b[0m") if colour else ("",) * 4
+        shape = self.planner.shape
+        trained = (
+            f"trained for {shape.n_ctx_train:,} tokens" if shape.n_ctx_train else "trained length unknown"
+        )
+        facts = f"{one_line(shape.architecture, 40)}, {size(self.header.file_bytes)}, {trained}"
+        out = [f"{bold}{one_line(self.name, 60)}{plain}  {facts}", *self._memory_lines()]
+        cells = [("cache", "per token", f"at {self.n_ctx:,}", "whole program", "reaches", "", "")]
+        longest = max((row.max_ctx for row in self.rows), default=0)
+        for row, plan in zip(self.rows, self.plans, strict=True):
+            label = row.type_k if row.type_k == row.type_v else f"{row.type_k}/{row.type_v}"
+            if row.refused or plan is None:
+                cells.append((label, "", "", "", "", "", row.refused))
+                continue
+            cells.append(
+                (
+                    label,
+                    size(row.bytes_per_token) if row.bytes_per_token else "constant",
+                    size(row.kv_bytes),
+                    size(plan.total),
+                    f"{row.max_ctx:,}" if row.max_ctx else "too large",
+                    _bar(row.max_ctx, longest),
+                    self._limit(row),
+                )
+            )
+        widths = [max(len(c[i]) for c in cells) for i in range(6)]
+        bars = sum(widths) + 2 * 6 + max(len(c[6]) for c in cells) <= width
+        out.append("")
+        for i, cell in enumerate(cells):
+            left = f"{cell[0]:<{widths[0]}}"
+            if cell[6] and not cell[1]:
+                out.append(f"{left}  {dim}{one_line(cell[6])}{plain}")
+                continue
+            figures = "".join(f"  {cell[n]:>{widths[n]}}" for n in range(1, 5))
+            bar = f"  {mark}{cell[5]:<{widths[5]}}{plain}" if bars else ""
+            text = f"{left}{figures}{bar}  {dim}{cell[6]}{plain}"
+            out.append(f"{bold}{left}{figures}{plain}" if i == 0 else text.rstrip() if not colour else text)
+        notes = self.first.unknown if self.first else ()
+        if notes:
+            out += ["", *(one_line(note) for note in notes)]
+        return out
+
+    def _memory_lines(self) -> list[str]:
+        """What there is and what the model takes before any cache."""
+        from app.engine.words import size
+
+        sources = {"given": "given", "cgroup": "available in this container", "metal": "available to the GPU"}
+        have = f"{size(self.budget.available)} of memory {sources.get(self.budget.source, 'available now')}"
+        if self.first is None:
+            return [have]
+        parts = [f"weights {size(self.first.weights_mapped)}"]
+        if self.first.weights_repacked:
+            parts.append(f"their faster copy {size(self.first.weights_repacked)}")
+        parts += [f"computing {size(self.first.compute)}", f"the program itself {size(self.first.overhead)}"]
+        return [f"{have}; beside the cache: {', '.join(parts)}"]
+
+    @staticmethod
+    def _limit(row: StretchRow) -> str:
+        if row.limit == "memory":
+            return "memory"
+        beyond = "" if row.max_ctx_memory <= row.max_ctx else f", memory for {row.max_ctx_memory:,}"
+        return f"trained length{beyond}"
+
+
+def _bar(value: int, longest: int) -> str:
+    """A bar of at most ``_BAR_WIDTH`` cells."""
+    eighths = round(_BAR_WIDTH * 8 * value / longest) if longest else 0
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def _whole(value: float) -> int | float:
+    """An int where nothing is lost."""
+    return int(value) if value == int(value) else value
