@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.synthetic import SyntheticModels
+
+# No test depends on how busy the machine is.
+settings.register_profile("stretch", deadline=None)
+settings.load_profile("stretch")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.geometry import Offset
@@ -68,7 +68,6 @@ def test_control_characters_never_reach_the_page(text: str) -> None:
 
 
 @given(markdown, st.integers(0, 2**32))
-@settings(deadline=None)
 def test_a_growing_text_ends_as_a_whole_one(text: str, seed: int) -> None:
     import random
 
