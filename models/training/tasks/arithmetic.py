@@ -25,7 +25,7 @@ _STORY_PLUS = ("{n} has {a} {t} and gets {b} more. How many {t} does {n} have no
                "{n} buys {a} {t} on Monday and {b} on Friday. How many is that?")  # fmt: skip
 _STORY_MINUS = ("{n} has {a} {t} and gives away {b}. How many {t} are left?",
                 "There were {a} {t} on the table and {b} were taken. How many are left?")  # fmt: skip
-_THINGS = ["apples", "books", "cards", "pencils", "marbles", "coins", "shells", "stickers", "cookies", "buttons", "stamps", "eggs"]
+_THINGS = "apples books cards pencils marbles coins shells stickers cookies buttons stamps eggs".split()
 
 
 def _pair(rng: Random) -> tuple[int, int]:

@@ -10,22 +10,27 @@ from models.training.tasks import words as w
 
 _WORDS = sorted(
     {x.lower() for x in w.OBJECTS + w.COLORS + w.JOBS + w.ANIMALS}
-    | set(["apple", "bread", "bridge", "butter", "castle", "cheese", "cloud", "dragon", "dream", "engine", "farmer", "feather", "flower", "forest", "friend", "garden", "grape", "house", "island", "jacket", "jungle", "king", "ladder", "lemon", "letter", "lion", "magic", "market", "meadow", "money", "moon", "morning", "mountain", "music", "night", "ocean", "orange", "paper", "pencil", "planet", "pocket", "potato", "queen", "rain", "river", "road", "school", "season", "ship", "silver", "sister", "snow", "spring", "star", "stone", "storm", "story", "street", "summer", "sun", "table", "tower", "train", "tree", "valley", "village", "water", "weather", "wheel", "wind", "window", "winter", "wood", "world", "yellow"])
+    | set("""apple bread bridge butter castle cheese cloud dragon dream engine farmer feather flower forest friend garden grape house
+    island jacket jungle king ladder lemon letter lion magic market meadow money moon morning mountain music night ocean orange paper
+    pencil planet pocket potato queen rain river road school season ship silver sister snow spring star stone storm story street
+    summer sun table tower train tree valley village water weather wheel wind window winter wood world yellow""".split())
 )  # fmt: skip
 _OPPOSITES = dict(
     pair.split("/")
-    for pair in ["hot/cold", "big/small", "up/down", "fast/slow", "early/late", "open/closed", "light/dark", "happy/sad", "old/new", "long/short", "high/low", "hard/soft", "wet/dry", "full/empty", "rich/poor", "strong/weak", "left/right", "near/far", "first/last", "clean/dirty", "quiet/loud", "buy/sell", "win/lose", "push/pull", "begin/end", "remember/forget", "above/below", "inside/outside", "before/after", "love/hate", "thick/thin", "sharp/blunt", "young/old", "give/take"]
+    for pair in """hot/cold big/small up/down fast/slow early/late open/closed light/dark happy/sad old/new long/short high/low hard/soft
+    wet/dry full/empty rich/poor strong/weak left/right near/far first/last clean/dirty quiet/loud buy/sell win/lose push/pull
+    begin/end remember/forget above/below inside/outside before/after love/hate thick/thin sharp/blunt young/old give/take""".split()
 )
 _GROUPS: dict[str, list[str]] = {
-    "fruits": ["apple", "banana", "cherry", "grape", "lemon", "orange", "peach", "pear", "plum", "melon", "mango", "kiwi"],
-    "animals": ["cat", "dog", "horse", "cow", "sheep", "goat", "lion", "tiger", "elephant", "rabbit", "fox", "bear", "wolf", "mouse"],
-    "colours": ["red", "blue", "green", "yellow", "orange", "purple", "brown", "black", "white", "pink"],
-    "vegetables": ["carrot", "potato", "onion", "tomato", "cabbage", "bean", "pea", "spinach", "leek", "pumpkin"],
-    "tools": ["hammer", "saw", "wrench", "drill", "screwdriver", "pliers", "chisel", "file", "axe", "spade"],
-    "musical instruments": ["piano", "violin", "guitar", "flute", "drum", "trumpet", "cello", "harp", "clarinet", "organ"],
-    "countries": ["France", "Spain", "Italy", "Germany", "Poland", "Japan", "Brazil", "Canada", "Egypt", "India", "Kenya", "Norway"],
-    "planets": ["Mercury", "Venus", "Earth", "Mars", "Jupiter", "Saturn", "Uranus", "Neptune"],
-    "things in a kitchen": ["knife", "fork", "spoon", "pan", "pot", "plate", "bowl", "cup", "stove", "sink"],
+    "fruits": "apple banana cherry grape lemon orange peach pear plum melon mango kiwi".split(),
+    "animals": "cat dog horse cow sheep goat lion tiger elephant rabbit fox bear wolf mouse".split(),
+    "colours": "red blue green yellow orange purple brown black white pink".split(),
+    "vegetables": "carrot potato onion tomato cabbage bean pea spinach leek pumpkin".split(),
+    "tools": "hammer saw wrench drill screwdriver pliers chisel file axe spade".split(),
+    "musical instruments": "piano violin guitar flute drum trumpet cello harp clarinet organ".split(),
+    "countries": "France Spain Italy Germany Poland Japan Brazil Canada Egypt India Kenya Norway".split(),
+    "planets": "Mercury Venus Earth Mars Jupiter Saturn Uranus Neptune".split(),
+    "things in a kitchen": "knife fork spoon pan pot plate bowl cup stove sink".split(),
 }
 _NUMBER_WORDS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 

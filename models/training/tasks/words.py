@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from random import Random
 
-NAMES = ["Anna", "Ben", "Clara", "David", "Ella", "Felix", "Grace", "Henry", "Iris", "Jack", "Kate", "Leo", "Mia", "Noah", "Olga", "Paul", "Quinn", "Rosa", "Sam", "Tina", "Umar", "Vera", "Walter", "Xenia", "Yusuf", "Zoe", "Adam", "Bella", "Carlos", "Diana", "Erik", "Fiona", "George", "Hannah", "Ivan", "Julia", "Karim", "Laura", "Martin", "Nina", "Oscar", "Petra", "Ravi", "Sofia", "Thomas", "Ursula", "Victor", "Wendy", "Yara", "Zack", "Amir", "Beth", "Chen", "Dora", "Emil", "Freya", "Gus", "Holly", "Ida", "Jonas", "Kira", "Lars", "Maya", "Nils", "Otto", "Pia", "Ruth", "Sven", "Tara", "Uma", "Vince", "Willa", "Aisha", "Boris", "Cleo", "Dario", "Edith", "Frank", "Gina", "Hugo", "Inga", "Joel", "Lena", "Marco", "Nora", "Owen", "Priya", "Rolf", "Selma", "Tom", "Vida", "Wes", "Alma", "Bruno", "Cora", "Dean", "Esther", "Flora", "Gabriel", "Hazel", "Jasper", "Kofi", "Lila", "Miguel", "Nadia", "Omar", "Paula", "Rita", "Stella", "Theo", "Viola", "Amos", "Celia", "Dirk", "Elsa", "Ferdinand", "Greta", "Harold", "Irene", "Jorge", "Leila", "Mona", "Nelson", "Opal", "Pedro", "Rachel", "Simon", "Tess", "Violet"]
+NAMES = """Anna Ben Clara David Ella Felix Grace Henry Iris Jack Kate Leo Mia Noah Olga Paul Quinn Rosa Sam Tina Umar Vera
+Walter Xenia Yusuf Zoe Adam Bella Carlos Diana Erik Fiona George Hannah Ivan Julia Karim Laura Martin Nina Oscar Petra
+Ravi Sofia Thomas Ursula Victor Wendy Yara Zack Amir Beth Chen Dora Emil Freya Gus Holly Ida Jonas Kira Lars Maya Nils
+Otto Pia Ruth Sven Tara Uma Vince Willa Aisha Boris Cleo Dario Edith Frank Gina Hugo Inga Joel Lena Marco Nora Owen Priya
+Rolf Selma Tom Vida Wes Alma Bruno Cora Dean Esther Flora Gabriel Hazel Jasper Kofi Lila Miguel Nadia Omar Paula Rita Stella
+Theo Viola Amos Celia Dirk Elsa Ferdinand Greta Harold Irene Jorge Leila Mona Nelson Opal Pedro Rachel Simon Tess Violet""".split()
 
-PET_NAMES = ["Miso", "Pepper", "Biscuit", "Shadow", "Luna", "Rusty", "Coco", "Ginger", "Snowball", "Tiger", "Patch", "Bramble", "Waffles", "Cosmo", "Daisy", "Pickles", "Ziggy", "Maple", "Nutmeg", "Button", "Smokey", "Clover", "Domino", "Echo", "Fudge", "Gizmo", "Hazelnut", "Inky", "Jasper", "Kiwi", "Lucky", "Marble", "Noodle", "Olive", "Pebble", "Rocket", "Sunny", "Toffee", "Velvet", "Whiskers", "Bandit", "Cinnamon", "Dusty", "Ember", "Freckles", "Goldie", "Honey", "Jelly", "Mango", "Oreo", "Poppy", "Raisin", "Storm", "Turnip"]
+PET_NAMES = """Miso Pepper Biscuit Shadow Luna Rusty Coco Ginger Snowball Tiger Patch Bramble Waffles Cosmo Daisy Pickles Ziggy
+Maple Nutmeg Button Smokey Clover Domino Echo Fudge Gizmo Hazelnut Inky Jasper Kiwi Lucky Marble Noodle Olive Pebble Rocket
+Sunny Toffee Velvet Whiskers Bandit Cinnamon Dusty Ember Freckles Goldie Honey Jelly Mango Oreo Poppy Raisin Storm Turnip""".split()
 
-OBJECTS = ["key", "map", "lantern", "umbrella", "notebook", "camera", "hammer", "ladder", "passport", "violin", "kettle", "blanket", "wallet", "letter", "telescope", "compass", "hat", "scarf", "ring", "basket", "rope", "bell", "candle", "mirror", "suitcase", "radio", "bucket", "saw", "drum", "flag", "helmet", "tent", "brush", "clock", "globe", "vase", "box", "coin", "medal", "photo", "ticket", "torch", "whistle", "book", "diary", "charger", "bicycle", "guitar", "trophy", "chessboard", "flute", "globe", "sled", "wrench"]
+OBJECTS = """key map lantern umbrella notebook camera hammer ladder passport violin kettle blanket wallet letter telescope compass
+hat scarf ring basket rope bell candle mirror suitcase radio bucket saw drum flag helmet tent brush clock globe vase box
+coin medal photo ticket torch whistle book diary charger bicycle guitar trophy chessboard flute globe sled wrench""".split()
 
 PLACES = """cellar|attic|garage|kitchen drawer|garden shed|hall closet|blue cupboard|bedroom|library|greenhouse|laundry room|barn
 |car|office|living room|pantry|bathroom cabinet|wooden chest|top shelf|toolbox|boat house|study|workshop|guest room|hayloft
@@ -17,7 +26,7 @@ PLACES = """cellar|attic|garage|kitchen drawer|garden shed|hall closet|blue cupb
     "\n", ""
 ).split("|")
 
-COLORS = ["red", "blue", "green", "yellow", "purple", "orange", "pink", "brown", "black", "white", "grey", "turquoise", "silver", "golden", "violet", "beige", "crimson", "teal"]
+COLORS = "red blue green yellow purple orange pink brown black white grey turquoise silver golden violet beige crimson teal".split()
 
 FOODS = """pancakes|tomato soup|apple pie|spaghetti|rice pudding|mushroom stew|lemon cake|fried eggs|onion soup|dumplings|cherry
  jam|potato salad|lentil curry|corn bread|fish tacos|noodle soup|cheese toast|pumpkin bread|vegetable pizza|grilled corn
@@ -25,22 +34,26 @@ FOODS = """pancakes|tomato soup|apple pie|spaghetti|rice pudding|mushroom stew|l
     "\n", ""
 ).split("|")
 
-CITIES = ["Paris", "London", "Madrid", "Rome", "Berlin", "Vienna", "Prague", "Lisbon", "Dublin", "Oslo", "Helsinki", "Warsaw", "Athens", "Cairo", "Nairobi", "Lagos", "Tokyo", "Osaka", "Seoul", "Delhi", "Mumbai", "Bangkok", "Hanoi", "Lima", "Quito", "Bogota", "Santiago", "Toronto", "Boston", "Chicago", "Denver", "Seattle", "Dallas", "Sydney", "Perth", "Auckland", "Geneva", "Munich", "Naples", "Porto", "Seville", "Krakow", "Riga", "Tallinn", "Bergen", "Gothenburg", "Lyon", "Marseille", "Bristol", "Leeds", "Glasgow"]
+CITIES = """Paris London Madrid Rome Berlin Vienna Prague Lisbon Dublin Oslo Helsinki Warsaw Athens Cairo Nairobi Lagos Tokyo
+Osaka Seoul Delhi Mumbai Bangkok Hanoi Lima Quito Bogota Santiago Toronto Boston Chicago Denver Seattle Dallas Sydney Perth
+Auckland Geneva Munich Naples Porto Seville Krakow Riga Tallinn Bergen Gothenburg Lyon Marseille Bristol Leeds Glasgow""".split()
 
-JOBS = ["baker", "nurse", "pilot", "teacher", "carpenter", "gardener", "doctor", "farmer", "librarian", "electrician", "painter", "chef", "plumber", "tailor", "violinist", "lawyer", "photographer", "engineer", "fisherman", "dentist", "mechanic", "architect", "postman", "firefighter", "biologist", "journalist", "translator", "beekeeper", "florist", "watchmaker", "shoemaker", "geologist", "blacksmith", "cashier", "surgeon"]
+JOBS = """baker nurse pilot teacher carpenter gardener doctor farmer librarian electrician painter chef plumber tailor
+violinist lawyer photographer engineer fisherman dentist mechanic architect postman firefighter biologist journalist
+translator beekeeper florist watchmaker shoemaker geologist blacksmith cashier surgeon""".split()
 
 HOBBIES = """chess|fishing|pottery|hiking|knitting|painting|sailing|running|gardening|archery|stamp collecting|juggling|rowing
 |baking|swimming|bird watching|skating|cycling|climbing|dancing|origami|fencing|photography|surfing|table tennis""".replace(
     "\n", ""
 ).split("|")
 
-ANIMALS = ["cat", "dog", "rabbit", "parrot", "hamster", "horse", "turtle", "goat", "hen", "duck", "canary", "pony", "kitten", "puppy", "goldfish", "mouse", "sheep", "donkey"]
+ANIMALS = "cat dog rabbit parrot hamster horse turtle goat hen duck canary pony kitten puppy goldfish mouse sheep donkey".split()
 
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+MONTHS = "January February March April May June July August September October November December".split()
 
-_ONSETS = ["b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pl", "qu", "r", "s", "sh", "sk", "sl", "st", "t", "th", "tr", "v", "w", "z"]
-_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ee", "oo", "ou"]
+_ONSETS = "b br c ch cl d dr f fl g gr h j k kl l m n p pl qu r s sh sk sl st t th tr v w z".split()
+_VOWELS = "a e i o u ai ea ee oo ou".split()
 _CODAS = ["", "", "n", "r", "l", "s", "m", "t", "ck", "nd", "rk", "x"]
 
 
