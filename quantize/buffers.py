@@ -5,6 +5,7 @@ A state is as large as the cache it comes from, and it is handled when memory is
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -19,6 +20,7 @@ from quantize.errors import OutOfMemoryError
 
 _MADV_DONTNEED = 4 if sys.platform == "linux" else 5  # elsewhere MADV_FREE
 _FILL = 8 * 1024 * 1024
+_LARGE = 8 * 1024 * 1024
 
 
 def allocate(size: int, file: Path | None = None) -> NDArray[np.uint8]:
@@ -36,7 +38,11 @@ def allocate(size: int, file: Path | None = None) -> NDArray[np.uint8]:
         return np.empty(0, np.uint8)
     if file is None:
         try:
-            return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), np.uint8)
+            memory = mmap.mmap(-1, size, **_PRIVATE)
+            if size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):  # a third of the time to touch it first
+                with contextlib.suppress(OSError):  # a kernel without them
+                    memory.madvise(mmap.MADV_HUGEPAGE)
+            return np.frombuffer(memory, np.uint8)
         except (OSError, ValueError, OverflowError) as error:
             raise OutOfMemoryError(
                 f"There is no memory for {size / 2**20:.0f} MiB.", "Choose a shorter context."

@@ -174,7 +174,10 @@ def write_part(
     *,
     v_trans: bool,
 ) -> Part:
-    """Write everything of ``part`` but its rows into ``out``, for rows of another shape.
+    """Write everything of ``part`` but its rows and their headers into ``out``, for other rows.
+
+    Those follow apart (``write_rows_header``), so that the memory of ``out`` is touched from its
+    beginning to its end.
 
     Args:
         offset: where the part begins in ``out``, which has ``part_size`` bytes from there on.
@@ -194,12 +197,9 @@ def write_part(
     position += 8
     placed: list[Rows] = []
     for i, shape in enumerate((*k, *v)):
-        if i >= len(k) and v_trans:
-            struct.pack_into("<iII", out.data, position, shape.type_id, shape.element_size, shape.n_values)
-            row_size, n_columns = shape.element_size, shape.n_values
-        else:
-            struct.pack_into("<iQ", out.data, position, shape.type_id, shape.row_size)
-            row_size, n_columns = shape.row_size, 0
+        columns = i >= len(k) and v_trans
+        row_size = shape.element_size if columns else shape.row_size
+        n_columns = shape.n_values if columns else 0
         position += _ROWS_HEADER
         size = shape.row_size * part.n_cells
         placed.append(Rows(shape.type_id, row_size, n_columns, position, size))
@@ -218,6 +218,15 @@ def write_part(
         tuple(placed[: len(k)]),
         tuple(placed[len(k) :]),
     )
+
+
+def write_rows_header(out: NDArray[np.uint8], rows: Rows) -> None:
+    """Write what stands before ``rows`` in ``out``."""
+    header = out[rows.offset - _ROWS_HEADER : rows.offset].data
+    if rows.n_columns:
+        struct.pack_into("<iII", header, 0, rows.type_id, rows.row_size, rows.n_columns)
+    else:
+        struct.pack_into("<iQ", header, 0, rows.type_id, rows.row_size)
 
 
 def part_size(

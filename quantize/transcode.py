@@ -30,7 +30,16 @@ from quantize.buffers import release
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.rotation import hadamard, rotation_k, rotation_v
-from quantize.state import HEADER_SIZE, Part, Rows, RowShape, SavedState, part_size, write_part
+from quantize.state import (
+    HEADER_SIZE,
+    Part,
+    Rows,
+    RowShape,
+    SavedState,
+    part_size,
+    write_part,
+    write_rows_header,
+)
 
 Progress = Callable[[int, int], bool | None]
 """Called from several threads in turn with (bytes written, bytes in all); False cancels."""
@@ -236,7 +245,7 @@ class _Run:
         self.on_progress = on_progress
         self.consume = consume
         self.lock = threading.Lock()
-        self.jobs = (job for t in tensors if t.n_values for job in _jobs(t))
+        self.jobs = (job for t in tensors for job in _jobs(t))
         self.done = 0
         self.cancelled = False
         self.widest = max((CHUNK, *(t.n_values for t in tensors)))
@@ -249,10 +258,12 @@ class _Run:
             while (job := self.take()) is not None:
                 tensor, start, end = job
                 source, target = tensor.source, tensor.target
+                if start == 0:
+                    write_rows_header(self.out, target)
                 plain = source.type_id == target.type_id and not tensor.turn
                 if plain and not source.n_columns and not target.n_columns:
                     _rows(self.out, target, start, end)[:] = _rows(self.data, source, start, end)
-                else:
+                elif tensor.n_values:  # a layer can be without KV heads
                     chunk = values[: (end - start) * tensor.n_values]
                     self.read(tensor, start, end, chunk, raw)
                     if tensor.turn:
@@ -310,7 +321,7 @@ class _Run:
 
 def _jobs(tensor: _Tensor) -> Iterator[tuple[_Tensor, int, int]]:
     """Runs of cells that hold about ``CHUNK`` values."""
-    step = max(1, CHUNK // tensor.n_values)
+    step = max(1, CHUNK // max(1, tensor.n_values))
     bounds = [*range(0, tensor.n_cells, step), tensor.n_cells]
     for start, end in pairwise(bounds):
         yield tensor, start, end
