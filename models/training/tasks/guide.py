@@ -13,6 +13,22 @@ from models.training.chatml import Turn
 GUIDE = Path(__file__).parents[3] / "docs" / "guide.toml"
 
 
+_DO = (
+    "How do I {t}?", "How can I {t}?", "How to {t}?", "What do I type to {t}?", "What must I press to {t}?", "Which command lets me {t}?",
+    "Which key lets me {t}?", "Is there a way to {t}?", "Is it possible to {t}?", "Is there a command to {t}?", "Is there a key to {t}?",
+    "I want to {t}.", "I would like to {t}. How?", "Can I {t}?", "Could you tell me how to {t}?", "Tell me how to {t}.", "In which way can I {t}?",
+    "What is the way to {t}?", "Where can I {t}?", "What is the command to {t}?", "What is the key to {t}?", "What can I do to {t}?",
+    "Please {t}.", "Show me how to {t}.", "What helps me to {t}?", "How could I {t}?", "Do you know how to {t}?", "{t}, how?",
+)  # fmt: skip
+_TERM = (
+    "What is {t}?", "What are {t}?", "Explain {t}.", "Can you explain {t}?", "Could you explain {t}?", "What does {t} mean?", "What do you mean by {t}?",
+    "What is meant by {t}?", "Tell me about {t}.", "Tell me what {t} is.", "Could you describe {t}?", "What can you say about {t}?",
+    "In a few words, what is {t}?", "What is {t} for?", "What is behind {t}?", "Please explain {t} to me.", "What should I know about {t}?",
+    "I do not understand {t}.", "What is special about {t}?", "What kind of thing is {t}?", "How does {t} work?", "Why is there {t}?",
+    "What do I need to know about {t}?", "{t}?", "What have you to say of {t}?", "Define {t}.",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing worth knowing about the program."""
@@ -27,14 +43,25 @@ class Entry:
     """What a right answer must contain (case does not matter; ``|`` separates alternatives)."""
 
 
+def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
+    """Every training phrasing of a row of the file; those of the examination are never among them."""
+    made = [
+        f.format(t=t)
+        for frames, name in ((_DO, "do"), (_TERM, "term"))
+        for t in row.get(name, ())
+        for f in frames
+    ]
+    made = [m[0].upper() + m[1:] for m in made]
+    forbidden = {t.lower() for t in row["test"]}
+    return tuple(p for p in dict.fromkeys([*row["ask"], *row["ask"], *made]) if p.lower() not in forbidden)
+
+
 @cache
 def entries() -> tuple[Entry, ...]:
     """The guide."""
     with GUIDE.open("rb") as file:
         rows = tomllib.load(file)["entry"]
-    return tuple(
-        Entry(r["id"], tuple(r["ask"]), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows
-    )
+    return tuple(Entry(r["id"], phrasings(r), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows)
 
 
 _BEFORE = (
