@@ -111,36 +111,52 @@ class PromptMaker:
         n_same = common_prefix(cached, wanted)
         if n_same in (len(cached), len(wanted)):
             return list(wanted), n_same
-        by_text = self._same_text(cached, wanted, n_same)
-        if by_text is None:
-            return list(wanted), n_same
-        n_cached, n_wanted = by_text
-        return [*cached[:n_cached], *wanted[n_wanted:]], n_cached
+        n_cached, rest = self._same_text(cached, wanted, n_same)
+        return ([*cached[:n_cached], *rest], n_cached) if n_cached else (list(wanted), n_same)
 
-    def _same_text(self, cached: Sequence[int], wanted: Sequence[int], start: int) -> tuple[int, int] | None:
-        """The last place after ``start`` where both have had the same text and a control token
-        follows in ``wanted`` (or it ends): (tokens of ``cached``, tokens of ``wanted``) up to there."""
+    def _same_text(self, cached: Sequence[int], wanted: Sequence[int], start: int) -> tuple[int, list[int]]:
+        """Keep tokens of ``cached`` beyond ``start`` for their text.
+
+        They can be kept up to a place where both have had the same text and a control token follows in
+        ``wanted`` (text before it never changes how text after it is cut), or all of them if their
+        text goes on in ``wanted``.
+
+        Returns:
+            the tokens of ``cached`` that can be kept and what has to follow them; (0, []) for none.
+        """
         written, control = self._vocabulary.written, self._vocabulary.control
         i, j = start, start
         left = right = b""  # text since the last place where both had come equally far
-        best = None
+        best: tuple[int, list[int]] = (0, [])
         while True:
-            if len(left) == len(right):
-                if left != right:
-                    return best
+            if left == right:
                 left = right = b""
                 if i > start and (j == len(wanted) or wanted[j] in control):
-                    best = (i, j)
+                    best = (i, list(wanted[j:]))
             elif not (left.startswith(right) or right.startswith(left)):
                 return best
-            if len(left) <= len(right) and i < len(cached):
-                left += written(cached[i])
-                i += 1
-            elif len(left) > len(right) and j < len(wanted):
+            if len(left) > len(right) and j < len(wanted):
                 right += written(wanted[j])
                 j += 1
+            elif len(left) <= len(right) and i < len(cached):
+                left += written(cached[i])
+                i += 1
+            elif i == len(cached) > start and right.startswith(left):
+                while j < len(wanted) and wanted[j] not in control:
+                    right += written(wanted[j])
+                    j += 1
+                rest = self._exactly(right.removeprefix(left))
+                return (i, [*rest, *wanted[j:]]) if rest is not None else best
             else:
                 return best
+
+    def _exactly(self, text: bytes) -> list[int] | None:
+        """Tokens with exactly this text, None if the tokenizer does not give any."""
+        try:
+            tokens = self._model.tokenize(text.decode(), parse_special=False) if text else []
+        except UnicodeDecodeError:
+            return None
+        return tokens if b"".join(map(self._vocabulary.written, tokens)) == text else None
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

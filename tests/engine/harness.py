@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.engine.client import EngineClient
+from app.engine.dialogue import CLOSING
 from app.engine.protocol import (
     CacheChanged,
     Command,
     Died,
     Event,
-    Failed,
     Finished,
     Generate,
     Hello,
@@ -63,7 +63,7 @@ class Harness:
             self.events.append(event)
             if isinstance(event, kinds) and (id is None or event.id == id):
                 return event
-            if isinstance(event, Died) or (isinstance(event, Failed) and event.id == id):
+            if isinstance(event, Died) or (isinstance(event, CLOSING) and event.id == id):
                 raise AssertionError(f"unexpected: {event}")
 
     def ask(self, command: Command, *kinds: type[E]) -> E:
