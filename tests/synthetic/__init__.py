@@ -22,6 +22,7 @@ MAKERS: dict[str, Callable[..., Path]] = {
     "llama": transformer.llama,
     "mistral": transformer.mistral,
     "qwen2": transformer.qwen2,
+    "qwen2vl": transformer.qwen2vl,
     "qwen3": transformer.qwen3,
     "phi3": transformer.phi3,
     "bitnet": transformer.bitnet,

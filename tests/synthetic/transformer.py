@@ -145,6 +145,12 @@ def qwen2(path: Path, **sizes: Any) -> Path:
     return _plain(path, "qwen2", Sizes(**{"n_embd": 256} | sizes), bias=True)
 
 
+def qwen2vl(path: Path, **sizes: Any) -> Path:
+    """Positions in two dimensions (M-RoPE), which a saved state holds for each token."""
+    sections = {"rope.dimension_sections": [8, 12, 12, 0]}
+    return _plain(path, "qwen2vl", Sizes(**{"n_embd": 256, "keys": sections} | sizes), bias=True)
+
+
 def qwen3(path: Path, **sizes: Any) -> Path:
     """Norms on the heads of Q and K."""
     return _plain(path, "qwen3", Sizes(**{"head_dim": 128, "n_head_kv": 1} | sizes), qk_norm=True)
