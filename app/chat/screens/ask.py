@@ -59,13 +59,18 @@ class AskText(Question):
 
     def __init__(self, heading: str, value: str = "", check: Callable[[str], str] = lambda text: "") -> None:
         super().__init__(heading)
-        self._input = Input(value, select_on_focus=True)
+        self._value = value
+        self._input = Input(select_on_focus=True)
         self._problem = Label("", id="problem", markup=False)
         self._check = check
 
     def body(self) -> Iterable[Widget]:
         yield self._input
         yield self._problem
+
+    def on_mount(self) -> None:
+        self._input.value = self._value
+        self._input.action_select_all()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

@@ -51,7 +51,7 @@ class LengthChooser(Dialog):
         super().__init__()
         self._session = session
         self._scale = LengthScale()
-        self._input = Input(id="length-input", max_length=14, select_on_focus=True)
+        self._input = Input(id="length-input", max_length=14, select_on_focus=False)
         self._preview = SwitchPreview()
 
     def body(self) -> Iterable[Widget]:
@@ -104,7 +104,11 @@ class LengthChooser(Dialog):
 
     def action_other(self) -> None:
         """From the scale to the number and back."""
-        (self._input if self._scale.has_focus else self._scale).focus()
+        if self._scale.has_focus:
+            self._input.focus()
+            self._input.action_select_all()
+        else:
+            self._scale.focus()
 
     def action_noop(self) -> None:
         """The scale and the number use these keys themselves."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 STEP = 256
 """The engine rounds lengths up to a multiple of this."""
 
-_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(?:i?[bB])?(?:\s*tokens?)?")
+_PATTERN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([kKmM]?)")
 
 
 def parse_length(text: str) -> int | None:

@@ -37,7 +37,8 @@ class SearchDialog(Dialog):
 
     def __init__(self, query: str = "") -> None:
         super().__init__()
-        self.input = Input(query, placeholder=self.PLACEHOLDER, id="query", select_on_focus=False)
+        self._first_query = query
+        self.input = Input(placeholder=self.PLACEHOLDER, id="query", select_on_focus=False)
         self.rows = RowList(active=True, id="rows")
         self.rows.can_focus = False
 
@@ -57,7 +58,9 @@ class SearchDialog(Dialog):
         return self.input.value
 
     def on_mount(self) -> None:
-        self.search(self.input.value)
+        with self.prevent(Input.Changed):
+            self.input.value = self._first_query
+        self.search(self._first_query)
 
     @on(Input.Changed, "#query")
     def _typed(self, event: Input.Changed) -> None:

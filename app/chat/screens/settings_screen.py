@@ -9,7 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from app.chat.format import clip, fit
+from app.chat.format import clip_middle, fit
 from app.chat.messages import SettingWanted
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.lines import Lines
@@ -258,6 +258,6 @@ class About(Lines):
         self.redraw()
 
     def build(self, width: int) -> Sequence[Line]:
-        return [(Piece(fit(clip(one_line(text), width), width), style),) for text, style in self._texts] or [
-            ()
-        ] * 2
+        return [
+            (Piece(fit(clip_middle(one_line(text), width), width), style),) for text, style in self._texts
+        ] or [()] * 2
