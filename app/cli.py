@@ -12,10 +12,13 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from app import __version__
 from quantize.errors import StretchError, UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 
 class Command(Protocol):
@@ -54,6 +57,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"See {self.prog} --help.")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        (file or sys.stdout).write(message)  # argparse's own hides a full disk and a closed pipe
 
 
 class _WholeProgram(_Parser):
@@ -109,6 +115,7 @@ def _unexpected(error: Exception) -> None:
     where = paths.log_dir() / "errors.log"
     try:
         paths.private_dir(where.parent)
+        where.touch(mode=0o600)  # it holds what was typed
         with where.open("a", encoding="utf-8", errors="replace") as log:
             log.write(f"stretch {__version__} {sys.argv[1:]}\n{''.join(traceback.format_exception(error))}\n")
         hint = f"The details are in {where}."
@@ -128,8 +135,12 @@ def _run(arguments: Sequence[str]) -> int:
     name, rest = DEFAULT, arguments
     if arguments and arguments[0] in COMMANDS:
         name, rest = arguments[0], arguments[1:]
-    args = parser_of(name).parse_args(rest)
-    code = load(name).run(args)
+    try:
+        args = parser_of(name).parse_args(rest)
+    except SystemExit:  # argparse has printed the help or the version; mistakes are raised by _Parser
+        code = OK
+    else:
+        code = load(name).run(args)
     sys.stdout.flush()
     return code
 
@@ -148,8 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 is no reason to fail
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
-    except SystemExit as end:  # argparse after --help
-        return end.code if isinstance(end.code, int) else OK
     except UsageError as error:
         _complain(error)
         return USAGE

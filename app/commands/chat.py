@@ -115,4 +115,12 @@ def run(args: argparse.Namespace) -> int:
     gc.disable()
     from app.chat.app import StretchApp
 
-    return StretchApp(options).run() or 0
+    app = StretchApp(options)
+    if options.resume:
+        app.store.conversation(options.resume)  # says so here if there is none
+    theme = options.overrides.get("theme")
+    if theme is not None and theme not in app.available_themes:
+        raise UsageError(
+            f"There is no theme called {theme!r}.", f"There are {', '.join(sorted(app.available_themes))}."
+        )
+    return app.run() or app.return_code or 0

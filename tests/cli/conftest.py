@@ -18,7 +18,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a person whose files are below ``tmp_path/home``."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("STRETCH_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("STRETCH_", "PYTHON"))}
     return kept | {"STRETCH_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 

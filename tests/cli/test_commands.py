@@ -134,21 +134,19 @@ def test_a_model_that_may_not_be_read_is_one_sentence(stretch: Run, tmp_path: Pa
     assert_calm(done.stderr)
 
 
-CLOSED = "import os, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)"
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["settings"], ["plan", "builtin"], ["doctor", "--no-tests"]]
-)
-def test_a_reader_that_leaves_is_no_error(environment: dict[str, str], arguments: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["--help", "--version", "settings", "plan builtin"])
+def test_a_reader_that_leaves_is_no_error(
+    environment: dict[str, str], arguments: str, unbuffered: str
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with subprocess.Popen(
-        [sys.executable, "-m", "app.cli", *arguments],
+        [sys.executable, "-m", "app.cli", *arguments.split()],
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=environment | {"PYTHONUNBUFFERED": unbuffered},
     ) as process:
         os.close(writer)
         _, errors = process.communicate()
@@ -227,3 +225,36 @@ def test_a_terminal_that_is_not_utf_8_is_no_error(stretch: Run, environment: dic
     assert done.returncode == 0
     done = stretch("settings", "theme", env=environment | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout) == (0, "na?ve?\n")
+
+
+IN_TERMINAL = {
+    "an unknown conversation": (["--resume", "99"], 1, "no conversation 99"),
+    "an unknown theme": (["--theme", "nope"], 2, "no theme called 'nope'"),
+    "an unknown model": (["nope.gguf"], 1, "no model"),
+}
+
+
+@pytest.mark.parametrize("case", IN_TERMINAL)
+def test_the_screen_is_not_touched_before_all_is_clear(environment: dict[str, str], case: str) -> None:
+    """In a real terminal: a mistake is answered on the line below the command."""
+    arguments, code, words = IN_TERMINAL[case]
+    mine, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | {"TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    _, errors = process.communicate()
+    assert process.returncode == code
+    assert words in errors
+    assert_calm(errors)
+    with open(mine, "rb") as terminal:  # noqa: PTH123 - a descriptor
+        try:
+            written = terminal.read1()
+        except OSError:  # how Linux reports a terminal whose other end is closed
+            written = b""
+    assert written == b""
