@@ -13,13 +13,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from models.dryrun import Exact, Request, dry_run
 from models.header import Header
 from models.plan import CELL_STEP, MemoryPlan, Planner
-from quantize.cache_types import PRESETS, CachePair
+from quantize.cache_types import PRESETS, CachePair, parse_pair
 from quantize.errors import StretchError
 
 _ROUNDING = 5300
@@ -85,8 +85,6 @@ class ExactPlanner(Planner):
         return MemoryPlan(**{**asdict(plan), "unknown": (*known, note)})
 
     def _agrees(self, label: str, line: Line) -> bool:
-        from quantize.cache_types import parse_pair
-
         pair = parse_pair(label)
         return all(
             abs(super(ExactPlanner, self).cache_bytes(pair, n_ctx) - said) <= _ROUNDING * line.buffers
@@ -163,10 +161,9 @@ def _identity(path: Path, key: str, settings: Sequence[CachePair]) -> str:
     if not key:
         info = path.stat()
         key = f"{os.path.realpath(path)} {info.st_size} {info.st_mtime_ns}"
-    try:
-        engine = version("llama-cpp-python")
-    except PackageNotFoundError:
-        engine = "unknown"
+    spec = find_spec("llama_cpp")
+    origin = Path(spec.origin) if spec and spec.origin else Path()
+    engine = f"{origin} {origin.stat().st_mtime_ns}"
     text = "\n".join((key, engine, *(p.label for p in settings)))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

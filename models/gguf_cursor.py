@@ -68,7 +68,9 @@ class Cursor:
                 raise ModelFileError(f"The header of {self.name} is larger than any real one.")
             more = self.source.read_at(end, max(self.step, n - (len(self.window) - self.at)))
             if not more:
-                raise ModelFileError(f"{self.name} ends in the middle of its header.", "Download it again.")
+                raise ModelFileError(
+                    f"{self.name} is damaged, or cut off in the middle of its header.", "Download it again."
+                )
             self.window = self.window[self.at :] + more
             self.start += self.at
             self.at = 0
@@ -83,7 +85,7 @@ class Cursor:
         size = self.source.size
         if (size is not None and n > size - self.position) or n > MAX_HEADER_BYTES:
             raise ModelFileError(
-                f"{self.name} claims more bytes for its header than it has.", "Download it again."
+                f"{self.name} is damaged, or cut off in the middle of its header.", "Download it again."
             )
 
     def keep(self, n: int) -> None:

@@ -44,10 +44,9 @@ def make_contexts(
     """Make one context after the other in a child process.
 
     Args:
-        contexts: arguments for ``quantize.llama.Context``.
-        fill: tokens to decode in the first context of each pair of types.
+        contexts: arguments for ``quantize.llama.Context``, and ``fill``: tokens to decode.
     """
-    job = {"path": str(path), "contexts": contexts, "fill": fill, "repack": repack}
+    job = {"path": str(path), "contexts": contexts, "repack": repack}
     done = subprocess.run(
         [sys.executable, "-m", "tests.models.real_context"],
         input=json.dumps(job),
@@ -70,9 +69,9 @@ def _main() -> None:
     model = llama.Model(job["path"], repack=job["repack"])
     process = psutil.Process()
     answers = []
-    filled: set[tuple[int, int]] = set()
     for settings in job["contexts"]:
         lines.clear()
+        n_fill = settings.pop("fill", 0)
         try:
             context = llama.Context(model, **{"n_threads": 1} | settings)
         except EngineError:
@@ -85,9 +84,6 @@ def _main() -> None:
             layers=[int(n) for _, n in _CELLS.findall(log)],
             compute_mib=sum(float(x) for x in _COMPUTE.findall(log)),
         )
-        # The first context of each pair of types shows that the model computes with them.
-        n_fill = job["fill"] if (settings["type_k"], settings["type_v"]) not in filled else 0
-        filled.add((settings["type_k"], settings["type_v"]))
         tokens = [3 + i * 7 % (model.n_vocab - 3) for i in range(n_fill)]
         for start in range(0, len(tokens), context.n_ubatch):
             made.decoded = context.decode(tokens[start : start + context.n_ubatch], start) or made.decoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,41 +11,44 @@ from models.header import read_header
 from models.plan import Planner
 from models.resolve import resolve
 from quantize.cache_types import parse_pair
-from tests.models.real_context import make_contexts
+from tests.models.conftest import FULL, Measured, settings
+from tests.models.real_context import Made, make_contexts
 from tests.synthetic import MAKERS, SyntheticModels
 
 MIB = 1 << 20
 TOLERANCE = 32 * MIB
 
 
-def check_total(path: Path, label: str, n_ctx: int, *, fill: int, repack: bool = True) -> None:
-    """Compare the prediction with a fresh process that loads, makes one context and fills it."""
-    pair = parse_pair(label)
-    context = {
-        "n_ctx": n_ctx,
-        "type_k": pair.k.variants[0].id,
-        "type_v": pair.v.variants[0].id,
-        "n_batch": 512,
-    }
-    (made,) = make_contexts(path, [context], fill=fill, repack=repack)
+def check_total(planner: Planner, label: str, n_ctx: int, made: Made) -> None:
+    """Compare the prediction with the resident size after one context was filled."""
     assert not made.refused
-    plan = Planner(read_header(path), repack=repack).plan(pair, n_ctx)
-    print(f"{path.name} {label} {n_ctx}: predicted {plan.total / MIB:.1f}, resident {made.rss / MIB:.1f} MiB")
+    plan = planner.plan(parse_pair(label), n_ctx)
+    arch = planner.shape.architecture
+    print(f"{arch} {label} {n_ctx}: {plan.total / MIB:.1f}, resident {made.rss / MIB:.1f} MiB")
     assert abs(plan.total - made.rss) <= max(0.03 * made.rss, TOLERANCE), (plan, made)
+    assert plan.compute == pytest.approx(made.compute_mib * MIB, abs=TOLERANCE / 2)
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_synthetic_models(synthetic: SyntheticModels, name: str) -> None:
-    check_total(synthetic(name), "q8_0", 8192, fill=600)
+def test_synthetic_models(name: str, measured: Callable[[str], Measured]) -> None:
+    model = measured(name)
+    pair, n_ctx = FULL
+    check_total(Planner(read_header(model.path)), pair.label, n_ctx, model.full)
+
+
+def resident(path: Path, label: str, n_ctx: int, *, fill: int, repack: bool = True) -> Made:
+    """What a fresh process takes that makes one context and fills it."""
+    context = settings(parse_pair(label), n_ctx, n_batch=512, fill=fill)
+    return make_contexts(path, [context], repack=repack)[0]
 
 
 @pytest.mark.parametrize("label", ["f16", "q8_0/q4_0"])
 def test_built_in_model(label: str) -> None:
-    check_total(resolve("builtin"), label, 8192, fill=1024)
+    path = resolve("builtin")
+    check_total(Planner(read_header(path)), label, 8192, resident(path, label, 8192, fill=1024))
 
 
-@pytest.mark.parametrize("repack", [True, False])
-def test_larger_model_with_a_second_copy_of_its_weights(synthetic: SyntheticModels, repack: bool) -> None:
+def test_larger_model_with_a_second_copy_of_its_weights(synthetic: SyntheticModels) -> None:
     path = synthetic(
         "llama",
         n_layer=12,
@@ -57,4 +61,8 @@ def test_larger_model_with_a_second_copy_of_its_weights(synthetic: SyntheticMode
         weight_type="q4_0",
         hollow=True,
     )
-    check_total(path, "f16", 8192, fill=512, repack=repack)
+    header = read_header(path)
+    with_copy, without = Planner(header), Planner(header, repack=False)
+    check_total(with_copy, "f16", 8192, resident(path, "f16", 8192, fill=256))
+    check_total(without, "f16", 8192, resident(path, "f16", 8192, fill=256, repack=False))
+    assert without.weights.repacked == 0

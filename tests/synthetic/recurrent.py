@@ -148,7 +148,7 @@ def lfm2(path: Path, **sizes: Any) -> Path:
 
 def qwen35(path: Path, **sizes: Any) -> Path:
     """Gated delta nets, and attention with a gate in every fourth layer; positions of M-RoPE."""
-    state, groups, heads = 32, 2, 4
+    state, groups, heads, interval = 32, 2, 4, sizes.pop("interval", 4)
     conv, value = 2 * groups * state + heads * state, heads * state
     keys = {
         "ssm.conv_kernel": 4,
@@ -157,6 +157,7 @@ def qwen35(path: Path, **sizes: Any) -> Path:
         "ssm.time_step_rank": heads,
         "ssm.group_count": groups,
         "rope.dimension_sections": [11, 11, 10, 0],
+        "full_attention_interval": interval,
     } | sizes.pop("keys", {})
     s = Sizes(**{"n_layer": 4, "keys": keys} | sizes)
     w = s.start(path, "qwen35")
@@ -164,7 +165,7 @@ def qwen35(path: Path, **sizes: Any) -> Path:
     for layer in range(s.n_layer):
         blk = f"blk.{layer}."
         norms(w, layer, s.n_embd, "attn_norm", "post_attention_norm")
-        if layer % 4 == 3:
+        if (layer + 1) % interval == 0:
             n_q, n_kv = s.n_head * s.head_dim, s.n_head_kv * s.head_dim
             w.matrix(blk + "attn_q.weight", s.n_embd, 2 * n_q)
             w.matrix(blk + "attn_k.weight", s.n_embd, n_kv)
