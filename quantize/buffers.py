@@ -10,6 +10,7 @@ import ctypes
 import errno
 import mmap
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def allocate(size: int, file: Path | None = None) -> NDArray[np.uint8]:
                 f"There is no memory for {size / 2**20:.0f} MiB.", "Choose a shorter context."
             ) from error
     try:
+        if size > shutil.disk_usage(file.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             _reserve(descriptor, size)
