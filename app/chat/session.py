@@ -150,8 +150,9 @@ class Session:
         self.life.restart()
 
     def load_model(self, name: str) -> None:
-        """Load another model; the conversation stays and is read again."""
-        self.talk.interrupt()
+        """Load another model; the conversation stays and is read again. What waits goes on waiting."""
+        if self.talk.reading or self.talk.writing:
+            self.talk.interrupt()
         self.model = name
         if self.page.id:
             self.store.set_model(self.page.id, name)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from app.chat import messages as news
 from app.chat.app import StretchApp
 from app.engine.protocol import PrefillProgress
 from app.options import ChatOptions
+from app.store import export
 from app.store.records import Attachment, Figures
 from app.store.store import Store
 from tests.panel import figures
@@ -57,18 +61,37 @@ def fill(store: Store) -> int:
     return conversation.id
 
 
-def fill_long(store: Store, n_turns: int) -> int:
-    """A long conversation; its id."""
-    conversation = store.new_conversation(model="bonsai")
-    for n in range(n_turns // 2):
-        store.add(conversation.id, "user", f"Question {n}: what about **{n}**?")
-        store.add(
-            conversation.id,
-            "assistant",
-            f"Answer {n}.\n\n- first point of {n}\n- second\n\n```python\nprint({n})\n```\n\nThat is all.",
-            figures=Figures(model="Bonsai-4B", reason="end"),
+def fill_long(store: Store, n_messages: int, folder: Path) -> int:
+    """A long conversation, read in from a file because that is quick; its id."""
+    messages = []
+    for n in range(n_messages):
+        question = f"Question {n // 2}: what about **{n // 2}**?"
+        answer = f"Answer {n // 2}.\n\n- first point\n- second\n\n```python\nprint({n})\n```\n\nThat is all."
+        messages.append(
+            {
+                "id": n + 1,
+                "parent": n or None,
+                "role": "assistant" if n % 2 else "user",
+                "content": answer if n % 2 else question,
+                "state": "complete",
+                "created": 1.7e9 + n,
+                "figures": {"model": "Bonsai-4B", "reason": "end"} if n % 2 else {},
+                "attachments": [],
+            }
         )
-    return conversation.id
+    document = {
+        "format": export.FORMAT,
+        "version": export.VERSION,
+        "title": "A long one",
+        "created": 1.7e9,
+        "model": "bonsai",
+        "settings": "",
+        "leaf": n_messages,
+        "messages": messages,
+    }
+    path = folder / "long.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return export.import_file(store, path).id
 
 
 class StillApp(StretchApp):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -30,10 +32,14 @@ class Watch:
         self._news = asyncio.Event()
         self._post = self.session.post
         self.session.post = self._see
+        self._freeze_at: type[Message] | None = None
 
     def _see(self, message: Message) -> object:
         self.seen.append(message)
         self._news.set()
+        if self._freeze_at is not None and isinstance(message, self._freeze_at):
+            self._freeze_at = None
+            os.kill(self.session.life.link.pid, signal.SIGSTOP)
         return self._post(message)
 
     async def until(self, true: Callable[[], object]) -> None:
@@ -43,6 +49,19 @@ class Watch:
                 await self._news.wait()
                 self._news.clear()
                 await self.pilot.pause()
+
+    async def frozen_at(self, kind: type[Message], text: str) -> None:
+        """Say ``text`` and hold the engine's process at the first message of one kind.
+
+        However fast the machine is, the engine is then in the middle of its work until ``thaw``.
+        """
+        self._freeze_at = kind
+        await self.say(text)
+        await self.until(lambda: self._freeze_at is None)
+
+    def thaw(self) -> None:
+        """Let the engine go on."""
+        os.kill(self.session.life.link.pid, signal.SIGCONT)
 
     async def ready(self) -> None:
         """Wait until a model is loaded and nothing is under way."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -16,6 +15,7 @@ from textual.widget import Widget
 
 from app.chat.format import count
 from app.chat.messages import Notice
+from app.chat.transcript.entry import Entry, common_beginning, entries_of
 from app.chat.transcript.full_choice import FullChoice
 from app.chat.transcript.notice_line import NoticeLine
 from app.chat.transcript.one_line import OneLine
@@ -33,18 +33,6 @@ MOST = 64
 """Entries that stay widgets; beyond that the end farthest from the view is taken away."""
 NEAR = 6
 """Rows from an end of what is there at which more is added."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One thing on the page."""
-
-    message: Message | None = None
-    notice: Notice | None = None
-    divider: str = ""
-    """A line across, with this text in it."""
-    text: str = ""
-    """Of a reply that is being written: what has arrived."""
 
 
 class Transcript(VerticalScroll, can_focus=False):
@@ -82,23 +70,57 @@ class Transcript(VerticalScroll, can_focus=False):
     # ---------------------------------------------------------------- another conversation
 
     async def show(self, messages: Sequence[Message], *, seen_from: int = 0, scroll_to: int = 0) -> None:
-        """Show a conversation from its end, or around the message ``scroll_to``."""
-        entries: list[Entry] = []
-        for message in messages:
-            if message.role == "system":
-                continue
-            if seen_from and message.id == seen_from:
-                entries.append(Entry(divider="the model is not told what stands above"))
-            entries.append(Entry(message=message))
-        self.entries = entries
-        self._welcome.display = not entries
-        place = self._place(scroll_to) if scroll_to else None
+        """Show a conversation from its end, or around the message ``scroll_to``.
+
+        What it has in common with the one that is shown stays as it is, quiet lines included:
+        another branch of the same conversation changes only what differs.
+        """
+        entries = entries_of(messages, seen_from)
         async with self._changing:
-            await self._rebuild(place)
-        if place is not None and (turn := self.turn(scroll_to)) is not None:
+            kept = common_beginning(self.entries, entries)
+            place = next((n for n, e in enumerate(entries) if scroll_to and e.id == scroll_to), None)
+            seen = place is None or place >= self._from
+            if seen and self._from < kept <= self._to:
+                await self._replace_after(kept, entries)
+            else:
+                self.entries = entries
+                await self._rebuild(place)
+        self._welcome.display = not any(entry.message for entry in self.entries)
+        if scroll_to and (turn := self.turn(scroll_to)) is not None:
+            self._follow = self._to >= len(self.entries) and turn is self._last_turn
             self._hold(turn, 1)
             turn.add_class("-found")
             self.refresh(layout=True)
+
+    async def _replace_after(self, kept: int, entries: Sequence[Entry]) -> None:
+        shown = self._shown
+        n_said = sum(1 for entry in self.entries[:kept] if entry.notice is None)
+        for entry, fresh in zip([e for e in self.entries[:kept] if e.notice is None], entries, strict=False):
+            if fresh.message is not None and fresh.message != entry.message:
+                await self._refresh_entry(entry, fresh.message)
+        with self.app.batch_update():
+            await self.remove_children(shown[kept - self._from :])
+            self.entries = [*self.entries[:kept], *entries[n_said:]]
+            self._to = len(self.entries)
+            await self.mount_all(self._widgets(kept, self._to), before=self._choice)
+            self._follow, self._held = True, None
+
+    async def _refresh_entry(self, entry: Entry, message: Message) -> None:
+        entry.message, entry.text = message, ""
+        turn = self.turn(message.id)
+        if isinstance(turn, ReplyTurn):
+            await turn.show_message(message)
+        elif isinstance(turn, UserTurn):
+            turn.show_message(message)
+
+    @property
+    def _shown(self) -> list[Widget]:
+        """The widgets of the entries within the window."""
+        return [w for w in self.children if w not in (self._earlier, self._welcome, self._choice)]
+
+    @property
+    def _last_turn(self) -> Turn | None:
+        return next((w for w in reversed(self.children) if isinstance(w, Turn)), None)
 
     async def _rebuild(self, around: int | None = None) -> None:
         """Make the window anew: the end, or a stretch around one entry."""
@@ -135,7 +157,8 @@ class Transcript(VerticalScroll, can_focus=False):
 
     async def add_message(self, message: Message) -> None:
         """A message at the end; the view goes there."""
-        await self._add(Entry(message=message), go_there=True)
+        if self._place(message.id) is None:
+            await self._add(Entry(message=message), go_there=True)
 
     async def add_notice(self, notice: Notice) -> None:
         """A quiet line at the end; the view stays where it is."""
@@ -212,13 +235,7 @@ class Transcript(VerticalScroll, can_focus=False):
         place = self._place(message.id)
         if place is None:
             return
-        self.entries[place].message = message
-        self.entries[place].text = ""
-        turn = self.turn(message.id)
-        if isinstance(turn, ReplyTurn):
-            await turn.show_message(message)
-        elif isinstance(turn, UserTurn):
-            turn.show_message(message)
+        await self._refresh_entry(self.entries[place], message)
 
     async def remove_message(self, message_id: int) -> None:
         """A reply left no trace."""
@@ -236,8 +253,7 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def _place(self, message_id: int) -> int | None:
         for n in range(len(self.entries) - 1, -1, -1):
-            message = self.entries[n].message
-            if message is not None and message.id == message_id:
+            if self.entries[n].id == message_id:
                 return n
         return None
 
@@ -273,7 +289,7 @@ class Transcript(VerticalScroll, can_focus=False):
             oldest and not self._follow and self._held is not None and self.scroll_y < self.size.height
         ):
             return
-        shown = [w for w in self.children if w not in (self._earlier, self._welcome, self._choice)]
+        shown = self._shown
         gone = shown[:excess] if oldest else shown[-excess:]
         if any(w.has_focus_within or w.has_focus for w in gone):
             return

@@ -1,0 +1,65 @@
+"""The real application on a small model, in a home of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from app.chat.app import StretchApp
+from app.options import ChatOptions
+from tests.chat.watch import Watch
+from tests.synthetic import SyntheticModels
+
+SHORT = {"max_tokens": 24, "temperature": 0.0, "n_ctx": 1024, "n_threads": 1}
+"""Settings under which a reply of the small model is short and always the same."""
+
+LONG = {
+    "max_tokens": -1,
+    "temperature": 1.0,
+    "seed": 1,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "n_ctx": 4096,
+}
+"""Settings under which it has more than a thousand tokens."""
+
+Chat = Callable[..., AbstractAsyncContextManager[Watch]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything that is written goes below this directory."""
+    monkeypatch.setenv("STRETCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def small_model(synthetic: SyntheticModels) -> Path:
+    """A model of two layers that answers with noise, at once."""
+    return synthetic("llama")
+
+
+@pytest.fixture
+def chat(small_model: Path) -> Chat:
+    """``async with chat(max_tokens=-1) as watch:`` runs the application with the small model."""
+
+    @asynccontextmanager
+    async def run(
+        size: tuple[int, int] = (120, 40),
+        *,
+        model: str | Path = small_model,
+        resume: int | None = None,
+        **settings: object,
+    ) -> AsyncIterator[Watch]:
+        app = StretchApp(ChatOptions(model=str(model), resume=resume, overrides={**SHORT, **settings}))
+        app.chat.composer.cursor_blink = False
+        async with app.run_test(size=size) as pilot:
+            watch = Watch(pilot)
+            yield watch
+
+    return run

@@ -1,0 +1,267 @@
+"""Talking, through the real interface and the real engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.chat import messages as news
+from app.chat.transcript.full_choice import FullChoice
+from app.chat.transcript.notice_line import NoticeLine
+from app.chat.transcript.reply_turn import ReplyTurn
+from app.chat.transcript.turn import Turn
+from app.store.preferences import Preferences
+from tests.chat.conftest import LONG, Chat
+from tests.chat.watch import Watch
+
+
+def notices(watch: Watch) -> list[str]:
+    return [notice.text for notice in watch.of(news.Notice)]
+
+
+async def test_a_message_sent_before_the_model_is_there_waits_and_gets_its_reply(chat: Chat) -> None:
+    async with chat() as watch:
+        assert watch.session.loaded is None
+        await watch.say("hello")
+        assert watch.texts("user") == ["hello"]
+        (turn,) = watch.app.chat.transcript.query_children(ReplyTurn)
+        assert "waits" in turn.query_one(".foot").text  # type: ignore[attr-defined]
+        await watch.ready()
+        (reply,) = watch.texts("assistant")
+        assert reply
+        assert watch.app.chat.composer.has_focus
+        done = watch.session.page.messages[-1]
+        assert (done.state, done.figures.reason) == ("complete", "length")
+        assert done.figures.n_generated == 24
+
+
+async def test_what_is_on_the_page_is_what_is_stored(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say("one")
+        await watch.say("two")  # waits for the first reply
+        await watch.ready()
+        assert watch.texts("user") == ["one", "two"]
+        assert len(watch.app.chat.transcript.query_children(Turn)) == 4
+        page = watch.session.page
+        assert [m.content for m in watch.session.store.branch(page.id)] == watch.texts()
+        conversation = page.id
+    async with chat(resume=conversation) as again:
+        await again.ready()
+        assert again.texts("user") == ["one", "two"]
+
+
+async def test_escape_stops_a_reply_and_f6_goes_on(chat: Chat) -> None:
+    async with chat(**LONG) as watch:
+        await watch.ready()
+        await watch.frozen_at(news.ReplyText, "talk")
+        await watch.pilot.press("escape")
+        watch.thaw()
+        await watch.ready()
+        stopped = watch.session.page.messages[-1]
+        assert stopped.state == "stopped"
+        assert stopped.content
+        await watch.pilot.press("f6")
+        await watch.ready()
+        longer = watch.session.page.messages[-1]
+        assert longer.id == stopped.id
+        assert longer.content.startswith(stopped.content)
+        assert len(longer.content) > len(stopped.content)
+
+
+async def test_regenerating_makes_a_branch_that_can_be_walked(chat: Chat) -> None:
+    async with chat(temperature=2.0) as watch:
+        await watch.say("hello")
+        await watch.ready()
+        first = watch.texts("assistant")[0]
+        await watch.pilot.press("f5")
+        await watch.ready()
+        second = watch.session.page.messages[-1]
+        assert (second.n_siblings, second.sibling_index) == (2, 1)
+        await watch.pilot.press("alt+left")
+        await watch.pilot.pause()
+        assert watch.texts("assistant") == [first]
+        await watch.pilot.press("alt+left")  # there is nothing before the first
+        assert watch.texts("assistant") == [first]
+        await watch.pilot.press("alt+right")
+        await watch.pilot.pause()
+        assert watch.session.page.messages[-1].id == second.id
+
+
+async def test_an_earlier_message_is_said_differently(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say("first")
+        await watch.say("second")
+        await watch.ready()
+        await watch.pilot.press("shift+tab", "up", "e")
+        await watch.pilot.pause()
+        composer = watch.app.chat.composer
+        assert composer.has_focus
+        assert composer.text == "second"
+        await watch.pilot.press("up", "up", "up")
+        composer.put("first, again")
+        composer.editing = watch.session.page.messages[0].id
+        await watch.pilot.press("enter")
+        await watch.ready()
+        assert watch.texts("user") == ["first, again"]
+        await watch.pilot.press("alt+left")
+        await watch.pilot.pause()
+        assert watch.texts("user") == ["first", "second"]
+
+
+async def test_the_cache_changes_between_two_tokens_and_is_remembered(chat: Chat) -> None:
+    async with chat(**LONG) as watch:
+        await watch.ready()
+        await watch.frozen_at(news.ReplyText, "talk")
+        await watch.pilot.press("ctrl+t")
+        watch.thaw()
+        await watch.until(lambda: watch.of(news.CacheSwitched))
+        kinds = [type(message) for message in watch.seen]
+        assert kinds.index(news.CacheSwitched) < len(kinds) - 1 - kinds[::-1].index(news.ReplyText)
+        changed = watch.of(news.CacheSwitched)[0].changed
+        assert (changed.type_k, changed.type_v) == ("q8_0", "q8_0")
+        assert changed.bytes_after < changed.bytes_before
+        assert not changed.reprefilled
+        await watch.ready()
+        await watch.pilot.press("f7")
+        await watch.until(lambda: len(watch.of(news.CacheSwitched)) == 2)
+        assert watch.session.cache.now.type_k == "f16"
+        await watch.say("/kv q8_0/q4_0")
+        await watch.until(lambda: len(watch.of(news.CacheSwitched)) == 3)
+        stored = Preferences(watch.session.preferences.path, watch.session.store)
+        kept = stored.resolve(model=watch.session.model, conversation=watch.session.page.id)
+        assert (kept.type_k, kept.type_v) == ("q8_0", "q4_0")
+        lines = watch.app.chat.transcript.query_children(NoticeLine)
+        assert len(lines) == 3
+
+
+async def test_going_up_says_that_precision_does_not_come_back(chat: Chat) -> None:
+    async with chat(type_k="q4_0", type_v="q4_0") as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say("/kv f16")
+        await watch.until(lambda: watch.of(news.CacheSwitched))
+        await watch.pilot.pause()
+        assert watch.of(news.CacheSwitched)[0].went_up
+        (line,) = watch.app.chat.transcript.query_children(NoticeLine)
+        assert [action.key for action in line.notice.actions] == ["f7", "f8"]
+        await watch.pilot.press("f8")
+        await watch.until(lambda: len(watch.of(news.CacheSwitched)) == 2)
+        assert watch.of(news.CacheSwitched)[1].changed.reprefilled
+
+
+async def test_the_length_changes_without_losing_the_conversation(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say("/ctx 2k")
+        await watch.until(lambda: watch.of(news.CacheSwitched))
+        assert watch.session.cache.now.n_ctx == 2048
+        await watch.say("and now?")
+        await watch.ready()
+        assert watch.session.page.messages[-1].figures.n_cached > 0
+
+
+async def test_a_full_context_asks_and_goes_on_as_it_is_told(chat: Chat) -> None:
+    async with chat(n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        await watch.until(lambda: watch.of(news.SpaceRanOut))
+        await watch.pilot.pause()
+        choice = watch.app.chat.transcript.query_one(FullChoice)
+        assert choice.has_focus
+        actions = [option.action for option in choice.full.options]
+        assert "longer" in actions
+        await watch.pilot.press(str(actions.index("longer") + 1))
+        await watch.ready()
+        assert watch.texts("assistant")[-1]
+        assert watch.session.cache.now.n_ctx > 256
+        assert not watch.app.chat.transcript.query(FullChoice)
+
+
+async def test_a_full_context_can_be_left_alone(chat: Chat) -> None:
+    async with chat(n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        await watch.until(lambda: watch.of(news.SpaceRanOut))
+        await watch.pilot.pause()
+        await watch.pilot.press("escape")
+        await watch.ready()
+        assert watch.texts("assistant") == []
+        assert watch.app.chat.composer.has_focus
+        await watch.say("/ctx 2048")
+        await watch.until(lambda: watch.of(news.CacheSwitched))
+        await watch.pilot.press("f5")
+        await watch.ready()
+        assert watch.texts("assistant")[-1]
+
+
+async def test_an_unknown_command_is_not_sent_and_not_lost(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.ready()
+        await watch.say("/regnerate")
+        assert watch.texts() == []
+        assert watch.app.chat.composer.text == "/regnerate"
+        assert "Did you mean /regenerate?" in notices(watch)[-1]
+
+
+async def test_a_file_is_attached_and_told_to_the_model(chat: Chat, home: Path) -> None:
+    (home / "notes.md").write_text("a fact", encoding="utf-8")
+    (home / "data.bin").write_bytes(b"\0\1")
+    async with chat() as watch:
+        await watch.ready()
+        await watch.say("look at @data.bin")
+        assert watch.texts() == []
+        assert "not a text file" in notices(watch)[-1]
+        await watch.say("read @notes.md")
+        await watch.ready()
+        (attachment,) = watch.session.page.messages[0].attachments
+        assert (attachment.name, attachment.text) == ("notes.md", "a fact")
+        assert "a fact" in watch.session.page.prompt(0, "")[0].content
+
+
+async def test_export_writes_what_was_said(chat: Chat, home: Path) -> None:
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say("/export json")
+        await watch.say("/export md")
+        assert [kind for kind in notices(watch) if kind.startswith("Written to")][-1]
+        data = json.loads((home / "hello.json").read_text(encoding="utf-8"))
+        assert [m["content"] for m in data["messages"]] == watch.texts()
+        assert (home / "hello.md").exists()
+
+
+async def test_a_deleted_conversation_comes_back(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say("/delete")
+        assert watch.texts() == []
+        assert watch.session.store.count() == 0
+        await watch.say("/restore")
+        assert watch.texts("user") == ["hello"]
+
+
+@pytest.mark.parametrize("value", ["0.2", "nonsense"])
+async def test_settings_are_changed_and_checked(chat: Chat, value: str) -> None:
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say(f"/set top_p {value}")
+        if value == "0.2":
+            assert watch.session.settings.top_p == 0.2
+        else:
+            assert watch.session.settings.top_p == 0.95
+            assert watch.of(news.Notice)[-1].kind == "error"
+
+
+async def test_a_model_that_is_not_there_leaves_the_chat_usable(chat: Chat, small_model: Path) -> None:
+    async with chat(model="no-such-model") as watch:
+        await watch.until(lambda: watch.session.phase == "stopped")
+        await watch.say("hello")
+        assert watch.texts("user") == ["hello"]
+        await watch.say(f"/model {small_model}")
+        await watch.ready()
+        assert watch.texts("assistant")[0]
