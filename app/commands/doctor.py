@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from app.chat.format import size
 from app.plain_text import one_line
 from quantize.errors import EngineError
 
@@ -106,24 +107,17 @@ def _engine_rows(libraries: dict[str, Any]) -> list[tuple[str, str]]:
 def _memory(machine: dict[str, Any]) -> str:
     limit = {"cgroup": ", limited by the control group", "metal": ", limited by Metal"}
     return (
-        f"{_size(machine['memory_available'])} available of {_size(machine['memory_total'])}"
-        f"{limit.get(machine['memory_limit'], '')}, swap used {_size(machine['swap_used'])}"
+        f"{size(machine['memory_available'])} available of {size(machine['memory_total'])}"
+        f"{limit.get(machine['memory_limit'], '')}, swap used {size(machine['swap_used'])}"
     )
 
 
 def _file(place: dict[str, Any]) -> str:
     text = str(place["path"])
     if place["bytes"]:
-        text += f" ({_size(place['bytes'])})"
+        text += f" ({size(place['bytes'])})"
     elif not place["exists"]:
         text += " (not made yet)"
     if not place["writable"]:
         text += ", NOT WRITABLE"
-    return f"{text}, {_size(place['disk_free'])} free"
-
-
-def _size(n_bytes: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.1f} {unit}"
-    return f"{n_bytes / 1e3:.0f} kB" if n_bytes else "0"
+    return f"{text}, {size(place['disk_free'])} free"
