@@ -36,7 +36,7 @@ def folder(tmp_path: Path, synthetic: SyntheticModels) -> Path:
 
 
 def test_models_are_found_in_every_depth_and_companions_are_not_models(folder: Path) -> None:
-    assert titles(find_in(folder, "mine")) == ["alpha", "Beta.GGUF"]
+    assert titles(find_in(folder, "mine")) == ["alpha", "Beta"]
 
 
 def test_a_split_model_is_one_model_of_all_its_bytes(tmp_path: Path) -> None:

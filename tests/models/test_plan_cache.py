@@ -81,7 +81,7 @@ def test_variants(synthetic: SyntheticModels, variant: str) -> None:
     path = synthetic(name, **model)
     n_seq_max = context.get("n_seq_max", 1)
     planner = Planner(read_header(path), n_ubatch=context.get("n_ubatch", 512), n_seq_max=n_seq_max)
-    cases = [(parse_pair(p), n_ctx) for p in ("f16", "q8_0/q4_0", "nvfp4") for n_ctx in (512, 9000)]
+    cases = [(parse_pair(p), n_ctx) for p in ("f16", "q8_0/q4_0") for n_ctx in (512, 9000)]
     results = make_contexts(path, [settings(pair, n_ctx, fill=4, **context) for pair, n_ctx in cases])
     for (pair, n_ctx), made in zip(cases, results, strict=True):
         check(planner, pair, n_ctx, made)
