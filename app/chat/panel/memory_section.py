@@ -139,8 +139,9 @@ class MemorySection(Lines):
         values = self.history.columns(width)
         known = [v for v in values if v == v]
         high = max(known, default=1.0)
-        # Small movements are not blown up: the lowest value is at least a tenth below the highest.
-        low = min([*known, high * 0.9])
+        # The lowest value stands at half height, and small movements are not blown up.
+        least = min([*known, high * 0.95])
+        low = max(0.0, least - (high - least))
         rows = 1 if self.compact else 2
         texts = bars.sparkline(values, rows, low, high, g)
         marks = dict(self.history.mark_columns(width))

@@ -215,7 +215,8 @@ class LengthScale(Lines, can_focus=True):
     def _scale(self) -> Scale:
         # From the lengths to choose from, so that it stands still while the handle moves.
         found = self._stops()
-        return Scale(max(1, found[0] // 2), max(found[-1], 2))
+        low = 1 << max(0, (found[0] // 2).bit_length() - 1)
+        return Scale(low, max(found[-1], 2 * low))
 
     def build(self, width: int) -> Sequence[Line]:
         g, status, scale = self.glyphs, self._status, self._scale()
