@@ -91,6 +91,7 @@ class Planner:
         self.weights: Weights = weigh(header, cpu or cpu_features(), repack=repack)
         self._base = Counter(self.shape.base)
         self._sliding = Counter(self.shape.sliding)
+        self._layers = self._base + self._sliding
         window = self.cells(MAX_CTX)[1] if self.shape.sliding else 0
         self._work = compute_formula(header, self.shape, n_ubatch, n_outputs_max, window)
         self._overhead = overhead_bytes(header, self.shape, n_ubatch)
@@ -121,11 +122,26 @@ class Planner:
         types = self.types(pair)
         kv = full * _row_bytes(self._base, *types, self.shape.mla)
         kv += window * _row_bytes(self._sliding, *types, self.shape.mla)
-        return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(tail)
+        return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(pair, tail)
 
-    def tail_bytes(self, tail: int) -> int:
-        """Bytes of the exact window of the newest ``tail`` tokens, beside the cache."""
-        return tail * _row_bytes(self._base + self._sliding, _F16, _F16, self.shape.mla)
+    def tail_bytes(self, pair: CachePair, tail: int) -> int:
+        """Bytes of the exact window of the newest ``tail`` tokens, beside the cache.
+
+        Per row and side it keeps the values as f16, the bytes that the cache made of them, and the
+        number of the cell; and twice the rows of one computation (``quantize/native/tail.c``).
+
+        Raises:
+            CacheTypeError: if the setting cannot be used with this model.
+        """
+        if not tail:
+            return 0
+        k, v = self.types(pair)
+        sizes_k = [(4 + 2 * h.n_embd_k + k.row_size(h.n_embd_k), n) for h, n in self._layers.items()]
+        sizes_v = [(4 + 2 * h.n_embd_v + v.row_size(h.n_embd_v), n) for h, n in self._layers.items()]
+        sides = [sizes_k] if self.shape.mla else [sizes_k, sizes_v]
+        kept = sum(size * n for side in sides for size, n in side)
+        at_once = sum(max((size for size, _ in side), default=0) for side in sides)
+        return kept * tail * self.n_seq_max + 2 * self.n_ubatch * at_once
 
     def compute_bytes(self, pair: CachePair, n_ctx: int) -> int:
         """Bytes of the buffer for one computation; an estimate, the cache's types hardly matter."""

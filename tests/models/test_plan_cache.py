@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.header import read_header
-from models.plan import Planner
+from models.plan import MAX_CTX, Planner
 from quantize.cache_types import CachePair, parse_pair
 from tests.models.conftest import Measured, settings
 from tests.models.real_context import Made, make_contexts
@@ -113,3 +113,31 @@ def test_paths_are_not_needed_twice(tmp_path: Path, synthetic: SyntheticModels) 
     """The same parameters give the same file, byte for byte."""
     again = SyntheticModels(tmp_path)("gemma3")
     assert again.read_bytes() == synthetic("gemma3").read_bytes()
+
+
+def test_an_exact_window_costs_its_rows(synthetic: SyntheticModels) -> None:
+    planner = Planner(read_header(synthetic("llama")))
+    pair = parse_pair("q8_0/q4_0")
+    row = (4 + 2 * 128 + 136) + (4 + 2 * 128 + 72)  # K and V of two heads of 64: cell, f16, packed
+    assert planner.tail_bytes(pair, 0) == 0
+    assert planner.tail_bytes(pair, 300) - planner.tail_bytes(pair, 100) == 200 * 2 * row
+    assert planner.cache_bytes(pair, 4096, tail=256) == planner.cache_bytes(pair, 4096) + planner.tail_bytes(
+        pair, 256
+    )
+    assert planner.max_ctx(pair, 200 << 20, tail=4096) < planner.max_ctx(pair, 200 << 20)
+
+
+def test_max_ctx_is_the_longest_that_fits(synthetic: SyntheticModels) -> None:
+    """One step more does not fit any more, for budgets all over the place."""
+    for name in ("llama", "gemma2", "qwen35", "mamba"):
+        planner = Planner(read_header(synthetic(name)))
+        for label in ("f16", "q8_0/q4_0"):
+            pair = parse_pair(label)
+            for budget in (10 << 20, 60 << 20, 77_777_777, 1 << 30, 20 << 30):
+                longest = planner.max_ctx(pair, budget)
+                assert longest % 256 == 0
+                assert longest == 0 or planner.plan(pair, longest).total <= budget
+                assert longest == MAX_CTX or planner.plan(pair, longest + 256).total > budget
+                row = planner.row(pair, n_ctx=4096, budget=budget)
+                assert row.max_ctx == min(longest, planner.shape.n_ctx_train)
+                assert row.limit == ("memory" if longest < planner.shape.n_ctx_train else "trained")
