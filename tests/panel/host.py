@@ -18,6 +18,7 @@ _WISHES = tuple(
 class Host(App[None]):
     """Shows what it is given and keeps the wishes that bubble up to it."""
 
+    AUTO_FOCUS = None
     CSS = "Host > Screen { background: $background; }"
 
     def __init__(

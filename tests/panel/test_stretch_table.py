@@ -156,3 +156,33 @@ def test_a_reach_that_the_training_limits_says_so() -> None:
     first = figures.row("f16", kib=8, max_ctx=9_000, trained=8_192)
     second = figures.row("q8_0", kib=4.25, max_ctx=16_000, trained=8_192)
     assert gain_sentence(second, first) == "frees 60.0 MiB, the reach stays 8,192, the trained length."
+
+
+async def test_what_a_switch_gave_stays_to_be_read() -> None:
+    host, table = table_in_host()
+    async with host.run_test() as pilot:
+        table.show_status(figures.status(type_k="f16", type_v="f16"))
+        table.show_note("The cache is changing ...")
+        await pilot.pause()
+        assert "changing" in table.plain_text
+        table.show_outcome("q8_0/q4_0 took 0.2 s.")
+        table.show_status(figures.status())
+        table.show_note("")
+        assert "q8_0/q4_0 took 0.2 s." in table.plain_text
+        table.show_note("The model is being loaded: 5%")
+        assert "took 0.2 s" not in table.plain_text
+        table.clear()
+        table.show_note("")
+        assert "took 0.2 s" not in table.plain_text
+
+
+async def test_a_preview_made_before_a_switch_is_not_shown_after_it() -> None:
+    host, table = table_in_host()
+    async with host.run_test() as pilot:
+        table.show_status(figures.status())
+        table.focus()
+        await pilot.press("end")
+        table.show_preview(figures.preview(sentence="As it was before."))
+        assert "As it was before." in table.plain_text
+        table.show_status(figures.status(type_k="q8_0", type_v="q8_0"))
+        assert "As it was before." not in table.plain_text

@@ -94,7 +94,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
 
     def show_switch(self, changed: CacheChanged) -> None:
         """The cache has changed; the figures follow with the next status."""
-        self.stretch.show_note(changed.sentence)
+        self.stretch.show_outcome(changed.sentence)
 
     def show_phase(self, phase: Phase, fraction: float = 0.0) -> None:
         """What the engine does: a word under the table while figures are stale or missing."""

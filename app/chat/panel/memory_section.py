@@ -149,7 +149,7 @@ class MemorySection(Lines):
         for text in texts:
             line: Line = (Piece(text, "buffers"),)
             for x in marks:
-                line = bars.overlay(line, x, Piece(text[x], "value"))
+                line = bars.overlay(line, x, Piece(text[x], "value" if self.textured else "current"))
             lines.append(line)
         if self.compact:
             return lines

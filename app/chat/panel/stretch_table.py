@@ -56,6 +56,7 @@ class StretchTable(Lines, can_focus=True):
         self._hover: int | None = None
         self._preview: CachePreview | None = None
         self._note = ""
+        self._outcome = ""
         self._scale: Scale | None = None
 
     # ---------------------------------------------------------------- what is shown
@@ -68,7 +69,7 @@ class StretchTable(Lines, can_focus=True):
         self._setting = (status.type_k, status.type_v, status.tail)
         self._n_ctx, self._n_ctx_train = status.n_ctx, n_ctx_train
         if before != self._setting:
-            self._preview, self._note = None, ""
+            self._preview = None
         if at is not None:
             self._cursor = self._index(at.type_k, at.type_v, at.tail)
         if self._hover is not None and self._hover >= len(self._rows):
@@ -85,14 +86,19 @@ class StretchTable(Lines, can_focus=True):
         self.redraw()
 
     def show_note(self, text: str) -> None:
-        """Say something below the rows until the setting changes (``switching ...``)."""
+        """Say below the rows what goes on now (``switching ...``); empty for nothing."""
         self._note = text
+        self.redraw()
+
+    def show_outcome(self, text: str) -> None:
+        """Say below the rows what the last switch gave, for the time in which nothing goes on."""
+        self._outcome = text
         self.redraw()
 
     def clear(self) -> None:
         """Forget the rows: another model follows, or none."""
         self._rows, self._setting, self._cursor, self._hover = (), ("", "", 0), None, None
-        self._preview, self._note, self._scale = None, "", None
+        self._preview, self._note, self._outcome, self._scale = None, "", "", None
         self.redraw()
 
     @property
@@ -241,8 +247,8 @@ class StretchTable(Lines, can_focus=True):
             if p is not None and (p.type_k, p.type_v, p.tail) == (row.type_k, row.type_v, row.tail):
                 return p.sentence, "value" if p.fits else "warning"
             return f"{name}: {gain_sentence(row, current)}", "value"
-        if self._note:
-            return self._note, "current"
+        if self._note or self._outcome:
+            return self._note or self._outcome, "current" if self._note else "muted"
         usable = [r for r in self._rows if not r.refused]
         if usable and all(r.limit == "trained" for r in usable):
             return "Every setting reaches the length that the model was trained for.", "faint"
