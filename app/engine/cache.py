@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,13 +138,33 @@ class CacheMaker:
 
     def measure(self, cache: Cache, state: SavedState) -> None:
         """Work out the exact size of ``cache``: the cells that llama.cpp logged when it made the
-        newest context times the rows of a state that this context wrote or took."""
+        newest context times the rows of a state that this context wrote or took. (What it logs in
+        bytes is rounded to a hundredth of a MiB, which the exact figure must agree with.)"""
         rows = [
             (len(part.k), sum(r.row_size for r in (*part.k, *part.v))) for part in state.parts if part.n_cells
         ]
         logged = self._log.caches
+        recurrent = _recurrent_bytes(state) or self._log.recurrent_bytes
         if [n_layer for n_layer, _ in rows] != [n_layer for _, n_layer, _ in logged]:
             return
         exact = [cells * size for (_, size), (cells, _, _) in zip(rows, logged, strict=True)]
         if all(abs(e - size) < 16384 for e, (_, _, size) in zip(exact, logged, strict=True)):
-            cache.kv_bytes = sum(exact) + self._log.recurrent_bytes
+            cache.kv_bytes = sum(exact) + recurrent
+
+
+def _recurrent_bytes(state: SavedState) -> int:
+    """Bytes of the rows of a state's recurrent part: u32 n_cells, 8 bytes per cell, u32 transposed,
+    u32 n_layer, then per row i32 type, u64 row size and n_cells rows. A context of one sequence has
+    one cell, so this is what it allocated."""
+    if not state.recurrent_size:
+        return 0
+    data = state.data.data
+    offset = state.data.size - state.recurrent_size
+    (n_cells,) = struct.unpack_from("<I", data, offset)
+    offset += 4 + 8 * n_cells + 8
+    total = 0
+    while offset < state.data.size:
+        (row_size,) = struct.unpack_from("<Q", data, offset + 4)
+        total += row_size * n_cells
+        offset += 12 + row_size * n_cells
+    return total

@@ -146,11 +146,11 @@ class Conversation:
         Raises:
             EngineError: if llama.cpp fails; the cache holds what was read until then.
         """
-        self._goal = len(wanted)
+        outer, self._goal = self._goal, len(wanted)  # a change of the cache can read, too
         try:
             return self._read(id, wanted, n_cached, logits)
         finally:
-            self._goal = 0
+            self._goal = outer
 
     def _read(self, id: int, wanted: list[int], n_cached: int, logits: bool) -> bool:
         began = last_report = perf_counter()
