@@ -201,7 +201,11 @@ class ChatScreen(NewsBoard):
             turns.last().focus()
 
     def on_panel_left(self) -> None:
-        self.composer.focus()
+        """Back to the input; where the panel lies over the page it folds."""
+        if self.has_class("-panel-open"):
+            self.toggle_panel()
+        else:
+            self.composer.focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """The last row shows the keys of what has the focus."""

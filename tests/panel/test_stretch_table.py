@@ -74,7 +74,7 @@ async def test_the_mouse_previews_by_pointing_and_switches_by_a_click() -> None:
 async def test_two_lines_per_row_belong_to_one_row() -> None:
     host, table = table_in_host()
     async with host.run_test() as pilot:
-        table.roomy = True
+        table.long_bars = True
         table.show_status(figures.status())
         await pilot.pause()
         await pilot.click(StretchTable, offset=(5, 5))
@@ -82,17 +82,23 @@ async def test_two_lines_per_row_belong_to_one_row() -> None:
         assert wanted.type_k == "q8_0"
 
 
-async def test_the_engine_s_answer_takes_the_place_of_the_estimate() -> None:
+async def test_the_engine_s_answer_completes_the_estimate() -> None:
     host, table = table_in_host()
     async with host.run_test() as pilot:
         table.show_status(figures.status())
         table.focus()
         await pilot.press("end")
         assert "frees 288 MiB" in table.plain_text
-        table.show_preview(figures.preview(sentence="From the engine [b]itself[/b]."))
-        assert "From the engine [b]itself[/b]." in table.plain_text
+        table.show_preview(figures.preview())
+        assert "Needs 664 MiB for a moment." in table.plain_text
+        table.show_preview(figures.preview(through_file=True))
+        assert "through a file" in table.plain_text
+        table.show_preview(figures.preview(reprefill=True))
+        assert "is read again" in " ".join(table.plain_text.split())
+        table.show_preview(figures.preview(fits=False, sentence="It does [b]not[/b] fit."))
+        assert "It does [b]not[/b] fit." in table.plain_text
         await pilot.press("up")
-        assert "From the engine" not in table.plain_text, "it was about another row"
+        assert "fit." not in table.plain_text, "it was about another row"
 
 
 async def test_the_cursor_stays_on_its_setting_when_the_figures_change() -> None:
@@ -182,7 +188,7 @@ async def test_a_preview_made_before_a_switch_is_not_shown_after_it() -> None:
         table.show_status(figures.status())
         table.focus()
         await pilot.press("end")
-        table.show_preview(figures.preview(sentence="As it was before."))
-        assert "As it was before." in table.plain_text
+        table.show_preview(figures.preview())
+        assert "Needs 664 MiB" in table.plain_text
         table.show_status(figures.status(type_k="q8_0", type_v="q8_0"))
-        assert "As it was before." not in table.plain_text
+        assert "Needs" not in table.plain_text

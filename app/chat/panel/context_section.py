@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.chat.format import DASH, count, percent
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
-from app.chat.panel.lines import Lines, sides
+from app.chat.panel.lines import Density, Lines, sides
 
 AMBER, RED = 0.80, 0.95
 """Shares of the context from which the figures turn amber and red."""
@@ -24,7 +24,6 @@ class ContextSection(Lines):
 
     def __init__(self) -> None:
         super().__init__(id="context")
-        self.compact = False
         self._n_used = 0
         self._n_ctx = 0
         self._n_ctx_train = 0
@@ -40,12 +39,12 @@ class ContextSection(Lines):
         if n_ctx <= 0:
             empty = bars.bar(0.0, width, "cache", self.glyphs)
             lines: list[Line] = [sides((title,), (Piece(DASH, "muted"),), width), empty]
-            return lines if self.compact else [*lines, (Piece(" " * width),)]
+            return lines if self.density != Density.ROOMY else [*lines, (Piece(" " * width),)]
         total = count(n_ctx)
         figures = Piece(f"{count(n_used):>{len(total)}} / {total}", fill_style(n_used, n_ctx, "value"))
         full = Piece(f"used {percent(n_used, n_ctx):>4}", fill_style(n_used, n_ctx, "muted"))
         bar = bars.bar(n_used / n_ctx, width, fill_style(n_used, n_ctx), self.glyphs)
-        if self.compact:
+        if self.density != Density.ROOMY:
             return [sides((title, Piece("  "), full), (figures,), width), bar]
         trained = ""
         if self._n_ctx_train:

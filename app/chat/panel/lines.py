@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -39,8 +40,19 @@ def changed_span(old: Line, new: Line) -> tuple[int, int] | None:
     return start, end
 
 
+class Density(IntEnum):
+    """How much room a widget may take."""
+
+    TIGHT = 0
+    """Every line counts (a terminal of 24 lines)."""
+    COMPACT = 1
+    ROOMY = 2
+
+
 class Lines(Styled):
     """Lines of pieces, as high as there are lines."""
+
+    density = Density.ROOMY
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(STYLES)
 

@@ -12,17 +12,14 @@ from textual.containers import VerticalScroll
 from app.chat.format import setting
 from app.chat.messages import Phase
 from app.chat.panel.context_section import ContextSection
+from app.chat.panel.lines import Density, Lines
 from app.chat.panel.memory_section import MemorySection
 from app.chat.panel.speed_section import SpeedSection
 from app.chat.panel.stretch_table import StretchTable
 from app.engine.protocol import CacheChanged, CachePreview, Loaded, Status
 
-_ROOMY = 28
-"""Height from which sections get their full form and air between them."""
-
-_FIXED = 24
-"""Lines of the full form without the rows of the table; two lines per row must fit on top of
-them for the rows to have bars of their own."""
+_FIXED = {Density.ROOMY: 23, Density.COMPACT: 17}
+"""Lines of the whole panel without the rows of its table, air between the sections included."""
 
 
 class MemoryPanel(VerticalScroll, can_focus=False):
@@ -123,14 +120,21 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self._arrange(event.size.height)
 
     def _arrange(self, height: int) -> None:
-        compact = height < _ROOMY
-        self.set_class(compact, "-compact")
-        for section in (self.memory, self.context, self.speed):
-            if section.compact != compact:
-                section.compact = compact
-                section.refresh(layout=True)
-                section.redraw()
-        roomy = height >= _FIXED + 2 * self.stretch.n_rows
-        if self.stretch.roomy != roomy:
-            self.stretch.roomy = roomy
-            self.stretch.redraw()
+        n_rows = self.stretch.n_rows
+        if height >= _FIXED[Density.ROOMY] + n_rows:
+            density = Density.ROOMY
+        else:
+            density = Density.COMPACT if height >= _FIXED[Density.COMPACT] + n_rows else Density.TIGHT
+        long_bars = height >= _FIXED[Density.ROOMY] + 2 * n_rows + 1
+        self.set_class(density != Density.ROOMY, "-compact")
+        changed: list[Lines] = []
+        if self.stretch.long_bars != long_bars:
+            self.stretch.long_bars = long_bars
+            changed.append(self.stretch)
+        for section in (self.memory, self.context, self.stretch, self.speed):
+            if section.density != density:
+                section.density = density
+                changed.append(section)
+        for each in changed:
+            each.refresh(layout=True)
+            each.redraw()

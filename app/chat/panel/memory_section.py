@@ -8,7 +8,7 @@ from app.chat.format import DASH, SIZE_WIDTH, fit, setting, size, size_change, s
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.history import History
-from app.chat.panel.lines import Lines, sides
+from app.chat.panel.lines import Density, Lines, sides
 from app.engine.protocol import MemoryFigures, Status
 
 PARTS = ("weights", "repacked", "cache", "buffers", "program", "others")
@@ -51,7 +51,6 @@ class MemorySection(Lines):
     def __init__(self) -> None:
         super().__init__(id="memory")
         self.history = History()
-        self.compact = False
         self._memory: MemoryFigures | None = None
         self._setting = ""
         self._kv_bytes = 0
@@ -80,7 +79,7 @@ class MemorySection(Lines):
     def build(self, width: int) -> Sequence[Line]:
         memory = self._memory
         lines = [self._head(memory, width), self._bar(memory, width), *self._legend(memory, width)]
-        return [*lines, *self._sparkline(width)]
+        return lines if self.density == Density.TIGHT else [*lines, *self._sparkline(width)]
 
     def _head(self, memory: MemoryFigures | None, width: int) -> Line:
         if memory is None or memory.total <= 0:
@@ -142,7 +141,7 @@ class MemorySection(Lines):
         # The lowest value stands at half height, and small movements are not blown up.
         least = min([*known, high * 0.95])
         low = max(0.0, least - (high - least))
-        rows = 1 if self.compact else 2
+        rows = 2 if self.density == Density.ROOMY else 1
         texts = bars.sparkline(values, rows, low, high, g)
         marks = dict(self.history.mark_columns(width))
         lines: list[Line] = []
@@ -151,7 +150,7 @@ class MemorySection(Lines):
             for x in marks:
                 line = bars.overlay(line, x, Piece(text[x], "value" if self.textured else "current"))
             lines.append(line)
-        if self.compact:
+        if self.density != Density.ROOMY:
             return lines
         caption = Piece(f"engine, last {width * self.history.step:.0f} s", "faint")
         if not marks:

@@ -74,7 +74,8 @@ class PanelLine(Lines):
         share = memory.available / memory.total if memory.total else 1.0
         ram = size_pair(memory.total - memory.available, memory.total)
         total = count(status.n_ctx)
-        used = f"{count(status.n_used):>{len(total)}}/{total} ({percent(status.n_used, status.n_ctx):>3})"
+        filled = f"({percent(status.n_used, status.n_ctx)})"
+        used = f"{count(status.n_used):>{len(total)}}/{total} {filled:<5}"
         row = next(
             (r for r in status.rows if same_setting(r, status.type_k, status.type_v, status.tail)), None
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.chat.format import DASH, RATE_WIDTH, duration, fit, rate
 from app.chat.panel.bars import Line, Piece
-from app.chat.panel.lines import Lines, sides
+from app.chat.panel.lines import Density, Lines, sides
 
 
 class SpeedSection(Lines):
@@ -14,7 +14,6 @@ class SpeedSection(Lines):
 
     def __init__(self) -> None:
         super().__init__(id="speed")
-        self.compact = False
         self._figures: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def show(self, prefill_tps: float, generate_tps: float, first_token_s: float) -> None:
@@ -38,4 +37,7 @@ class SpeedSection(Lines):
         for (name, text, known), cell_width in zip(cells, widths, strict=True):
             names.append(Piece(" " * gap + fit(name, cell_width, ">"), "muted"))
             figures.append(Piece(" " * gap + fit(text, cell_width, ">"), "value" if known else "faint"))
-        return [sides((Piece("SPEED", "title"),), names, width), sides((), figures, width)]
+        title = (Piece("SPEED", "title"),)
+        if self.density == Density.TIGHT:
+            return [sides(title, figures, width)]
+        return [sides(title, names, width), sides((), figures, width)]

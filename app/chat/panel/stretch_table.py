@@ -14,18 +14,22 @@ from textual.widget import Widget
 from app.chat.format import fit, setting
 from app.chat.messages import CacheWanted, PanelLeft, PreviewWanted
 from app.chat.panel.bars import Line, Piece
-from app.chat.panel.lines import Lines, sides
-from app.chat.panel.stretch_view import Columns, Scale, awaited, gain_sentence, long_bar, same_setting
+from app.chat.panel.lines import Density, Lines, sides
+from app.chat.panel.stretch_view import (
+    Columns,
+    Scale,
+    awaited,
+    gain_sentence,
+    long_bar,
+    same_setting,
+    way_sentence,
+)
 from app.engine.protocol import CachePreview, Status
 from app.plain_text import one_line
 from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
 
-_HEAD = 2
-"""Lines above the first row."""
-
-_DETAIL = 3
-"""Lines below the last row, reserved so that nothing moves when they fill."""
+TITLE = "HOW FAR CAN IT STRETCH?"
 
 
 class StretchTable(Lines, can_focus=True):
@@ -46,7 +50,7 @@ class StretchTable(Lines, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__(id="stretch")
-        self.roomy = False
+        self.long_bars = False
         """Whether every row has a second line for its bar."""
         self._rows: tuple[StretchRow, ...] = ()
         self._setting: tuple[str, str, int] = ("", "", 0)
@@ -105,6 +109,16 @@ class StretchTable(Lines, can_focus=True):
     def n_rows(self) -> int:
         """Rows in the table, awaited ones counted."""
         return len(self._rows) or len(PRESETS)
+
+    @property
+    def _head(self) -> int:
+        """Lines above the first row."""
+        return 1 if self.density == Density.TIGHT else 2
+
+    @property
+    def _below(self) -> int:
+        """Lines below the last row, reserved so that nothing moves when they fill."""
+        return 2 if self.density == Density.TIGHT else 3
 
     @property
     def row_under_cursor(self) -> StretchRow | None:
@@ -176,7 +190,7 @@ class StretchTable(Lines, can_focus=True):
             self.action_choose()
 
     def _point_at(self, y: int) -> None:
-        index = (y - _HEAD) // (2 if self.roomy else 1)
+        index = (y - self._head) // (2 if self.long_bars else 1)
         hover = index if 0 <= index < len(self._rows) else None
         if hover != self._hover:
             self._hover = hover
@@ -192,19 +206,21 @@ class StretchTable(Lines, can_focus=True):
         parent = self.parent
         if self._cursor is not None and isinstance(parent, Widget):
             # The row and the detail below the table: as much of both as fits.
-            height = 2 if self.roomy else 1
-            area = Region(
-                0, _HEAD + self._cursor * height, 1, (len(self._rows) - self._cursor) * height + _DETAIL
-            )
+            height = 2 if self.long_bars else 1
+            top = self._head + self._cursor * height
+            area = Region(0, top, 1, (len(self._rows) - self._cursor) * height + self._below)
             parent.scroll_to_region(area.translate(self.virtual_region.offset), animate=False, top=False)
 
     # ---------------------------------------------------------------- drawing
 
     def build(self, width: int) -> Sequence[Line]:
         g = self.glyphs
-        columns = Columns(self._rows, width, self.roomy)
+        columns = Columns(self._rows, width, self.long_bars)
         scale = self._scale = Scale.over(self._rows, self._n_ctx, self._n_ctx_train, self._scale)
-        lines = [sides((Piece("HOW FAR CAN IT STRETCH?", "title"),), (), width), columns.head()]
+        if self.density == Density.TIGHT:
+            lines = [columns.head("REACH")]
+        else:
+            lines = [sides((Piece(TITLE, "title"),), (), width), columns.head()]
         pointed = self._hover if self._hover is not None else self._cursor
         for i, row in enumerate(self._rows):
             current = same_setting(row, *self._setting)
@@ -214,7 +230,7 @@ class StretchTable(Lines, can_focus=True):
                 line = tuple(
                     Piece(p.text, style if style == "cursor" else f"{p.style} {style}") for p in line
                 )
-            if self.roomy:
+            if self.long_bars:
                 bar = long_bar(row, scale, width, g, current, self._n_ctx, self._n_ctx_train)
                 lines += [line, bar]
             else:
@@ -222,16 +238,16 @@ class StretchTable(Lines, can_focus=True):
         if not self._rows:
             blank = (Piece(" " * width),)
             for line in awaited(columns):
-                lines += [line, blank] if self.roomy else [line]
-            lines += [blank] if self.roomy else []
-        elif self.roomy:
+                lines += [line, blank] if self.long_bars else [line]
+            lines += [blank] if self.long_bars else []
+        elif self.long_bars:
             lines.append((Piece("  " + scale.axis(width - 2), "faint"),))
         return [*lines, *self._detail(width)]
 
     def _detail(self, width: int) -> list[Line]:
         text, style = self._detail_text()
-        lines = textwrap.wrap(one_line(text), max(10, width - 2))[:_DETAIL]
-        lines += [""] * (_DETAIL - len(lines))
+        lines = textwrap.wrap(one_line(text), max(10, width - 2))[: self._below]
+        lines += [""] * (self._below - len(lines))
         return [(Piece("  " + fit(line, width - 2), style),) for line in lines]
 
     def _detail_text(self) -> tuple[str, str]:
@@ -243,10 +259,11 @@ class StretchTable(Lines, can_focus=True):
             if current is not None and row == current:
                 limit = "the trained length" if row.limit == "trained" else "the memory that is available"
                 return f"{name} is in use; its reach is limited by {limit}.", "muted"
+            text = f"{name}: {gain_sentence(row, current)}"
             p = self._preview
-            if p is not None and (p.type_k, p.type_v, p.tail) == (row.type_k, row.type_v, row.tail):
-                return p.sentence, "value" if p.fits else "warning"
-            return f"{name}: {gain_sentence(row, current)}", "value"
+            if p is None or (p.type_k, p.type_v, p.tail) != (row.type_k, row.type_v, row.tail):
+                return text, "value"
+            return (f"{text} {way_sentence(p)}", "value") if p.fits else (p.sentence, "warning")
         if self._note or self._outcome:
             return self._note or self._outcome, "current" if self._note else "muted"
         usable = [r for r in self._rows if not r.refused]

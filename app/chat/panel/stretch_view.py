@@ -11,6 +11,7 @@ from app.chat.format import DASH, MINUS, SIZE_WIDTH, clip, count, fit, setting, 
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.glyphs import Glyphs
+from app.engine.protocol import CachePreview
 from app.plain_text import one_line
 from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
@@ -53,6 +54,14 @@ def gain_sentence(row: StretchRow, current: StretchRow | None) -> str:
     else:
         reach = f"reaches {count(row.max_ctx)} ({'+' if step > 0 else MINUS}{count(abs(step))})"
     return f"{first}, {reach}."
+
+
+def way_sentence(preview: CachePreview) -> str:
+    """What the switch takes on its way, as the engine predicts it."""
+    if preview.reprefill:
+        return "The conversation is read again."
+    how = ", through a file" if preview.through_file else ""
+    return f"Needs {size(preview.peak_bytes)} for a moment{how}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +148,9 @@ class Columns:
     def _rest(self) -> int:
         return self.width - 2 - self.name - self.token - self.cache - REACH_WIDTH
 
-    def head(self) -> Line:
-        """The names of the columns."""
-        text = "  " + fit("K/V", self.name)
+    def head(self, title: str = "") -> Line:
+        """The names of the columns; with a title in the place of the first where lines are scarce."""
+        text = "" if title else "  " + fit("K/V", self.name)
         if self.token:
             text += fit("KiB/tok", self.token, ">")
         if self.cache:
@@ -149,7 +158,10 @@ class Columns:
         text += fit("fits now", REACH_WIDTH, ">")
         if self.limit:
             text += "  limit"
-        return (Piece(fit(text, self.width), "faint"),)
+        if not title:
+            return (Piece(fit(text, self.width), "faint"),)
+        first = 2 + self.name
+        return (Piece(fit(title, first), "title"), Piece(fit(text, self.width - first), "faint"))
 
     def row(self, row: StretchRow, g: Glyphs, n_ctx: int, current: bool) -> Line:
         """The text of a row, without its bar."""
