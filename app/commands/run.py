@@ -16,7 +16,8 @@ HELP = "Print a reply, or run a script of messages and slash commands, without a
 
 EPILOG = """\
 A script holds one turn per line: a message, or a slash command (/kv q8_0/q4_0, /ctx 8192, /tail 256,
-/undo, /reprefill, /stats, /system TEXT, /set NAME VALUE, /regenerate, /edit TEXT, /new). With --json each
+/undo, /reprefill, /stats, /system TEXT, /set NAME VALUE, /regenerate, /continue, /edit TEXT, /new).
+With --json each
 turn prints one JSON object: {"event": "reply" | "kv" | "stats" | "note" | "error", ...}.
 """
 

@@ -40,7 +40,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 HELP = (
     "/kv K[/V], /ctx N, /tail N, /undo, /reprefill, /stats, /system [TEXT], /set NAME VALUE, "
-    "/regenerate, /edit TEXT, /new"
+    "/regenerate, /continue, /edit TEXT, /new"
 )
 
 
@@ -98,6 +98,23 @@ class Conversation:
         del self.turns[-1]
         return self.say(self.turns.pop().content)
 
+    def go_on(self) -> Reply:
+        """Let the last reply go on from where it ended.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        if not self.turns:
+            raise UsageError("There is no reply that could go on.")
+        before = self.turns.pop()
+        try:
+            more = self._reply(before.content)
+        except BaseException:
+            self.turns.append(before)
+            raise
+        self.turns.append(Turn("assistant", before.content + more.text))
+        return more
+
     def edit(self, text: str) -> Reply:
         """Say the last message differently.
 
@@ -111,7 +128,7 @@ class Conversation:
 
     # ------------------------------------------------------------------ the full context
 
-    def _reply(self) -> Reply:
+    def _reply(self, prefix: str = "") -> Reply:
         text, n_generated, prefill_s, generate_s = "", 0, 0.0, 0.0
         for _ in range(MAX_REMEDIES):
             left = self.sampling.max_tokens - n_generated if self.sampling.max_tokens >= 0 else -1
@@ -120,7 +137,7 @@ class Conversation:
                     self.dialogue.next_id(),
                     self._with_system(),
                     replace(self.sampling, max_tokens=left),
-                    prefix=text,
+                    prefix=prefix + text,
                 ),
                 Finished,
                 ContextFull,
@@ -195,12 +212,18 @@ class Conversation:
             case "stats":
                 return self.stats()
             case "system":
-                self.system = rest
-                return "The system prompt is set." if rest else "The system prompt is empty."
+                if not rest:
+                    return (
+                        f"The system prompt: {self.system}" if self.system else "There is no system prompt."
+                    )
+                self.system = "" if rest == "none" else rest
+                return "The system prompt is set." if self.system else "The system prompt is gone."
             case "set":
                 return self._set(rest)
             case "regenerate" | "retry":
                 return self.regenerate()
+            case "continue":
+                return self.go_on()
             case "edit":
                 return self.edit(_needed(name, rest))
             case "new":

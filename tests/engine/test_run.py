@@ -1,0 +1,241 @@
+"""``stretch run``: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.engine.harness import FILLER
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Synthetic = Callable[..., Path]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"STRETCH_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def stretch_run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """``stretch_run("-p", "hi")`` runs the command to its end; ``input`` is piped into it."""
+
+    def run(*arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", "run", *arguments, "--threads", "1"],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),  # type: ignore[call-overload]
+        )
+
+    return run
+
+
+def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """The lines of standard output, all of them JSON objects."""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def script(tmp_path: Path, *lines: str) -> str:
+    path = tmp_path / "script.txt"
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_a_prompt_prints_the_reply_and_nothing_else(stretch_run: Run) -> None:
+    done = stretch_run("-p", "What is the KV cache?", "--temp", "0", "-n", "20")
+    assert done.returncode == 0 and done.stderr == ""
+    assert "cache" in done.stdout and done.stdout.count("\n") == 1
+
+
+def test_text_from_a_pipe_is_the_message_or_follows_it(stretch_run: Run) -> None:
+    options = ("--json", "--temp", "0", "-n", "4")
+    alone = events(stretch_run(*options, input="What is the KV cache?\n"))[0]
+    given = events(stretch_run("-p", "What is the KV cache?", *options))[0]
+    both = events(stretch_run("-p", "What is it?", *options, input="The KV cache holds keys.\n"))[0]
+    assert alone["text"] == given["text"] and alone["n_prompt"] == given["n_prompt"]
+    assert both["n_prompt"] > given["n_prompt"]
+
+
+def test_a_seed_repeats_a_reply(stretch_run: Run, synthetic: Synthetic) -> None:
+    path = str(synthetic("llama"))
+    texts = [
+        events(stretch_run(path, "-p", FILLER, "--json", "--temp", "1", "-n", "40", "--seed", seed))[0][
+            "text"
+        ]
+        for seed in ("1", "1", "2")
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_script_prints_one_object_per_turn(stretch_run: Run, synthetic: Synthetic, tmp_path: Path) -> None:
+    lines = script(
+        tmp_path,
+        FILLER,
+        "/kv q8_0/q4_0",
+        "",
+        "Go on.",
+        "/stats",
+        "/ctx 2k",
+        "/undo",
+        "/reprefill",
+        "/set temperature 0",
+        "/system Be brief.",
+        "/system",
+        "/regenerate",
+        "/continue",
+        "/edit Go on, please.",
+        "/new",
+        "Hello.",
+    )
+    done = stretch_run(str(synthetic("llama")), "--script", lines, "--json", "-n", "12", "--ctx", "1024")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = events(done)
+    kinds = [e["event"] for e in found]
+    assert kinds == [
+        *("reply", "kv", "reply", "stats", "kv", "kv", "kv"),
+        *("note", "note", "note", "reply", "reply", "reply", "note", "reply"),
+    ]
+    first, kv, second, stats, longer, undone, reread = found[:7]
+    assert set(first) >= {"text", "n_prompt", "n_cached", "n_generated", "prefill_s", "generate_s"}
+    assert (first["n_cached"], first["n_generated"]) == (0, 12)
+    assert (kv["type_k"], kv["type_v"], kv["n_ctx"], kv["reprefilled"]) == ("q8_0", "q4_0", 1024, False)
+    assert kv["bytes_after"] < kv["bytes_before"] and kv["seconds"] > 0
+    assert second["n_cached"] > 0
+    assert stats["kv_bytes"] == kv["bytes_after"] and stats["n_ctx"] == 1024
+    assert stats["n_used"] >= second["n_prompt"] and stats["rss_bytes"] > 0 < stats["predicted_bytes"]
+    assert (longer["n_ctx"], undone["n_ctx"], reread["reprefilled"]) == (2048, 1024, True)
+    assert "Be brief." in found[9]["message"]
+    assert found[-1]["n_prompt"] < second["n_prompt"]
+
+
+def test_a_failing_line_is_reported_and_the_script_goes_on(
+    stretch_run: Run, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    lines = script(
+        tmp_path,
+        "/nonsense",
+        "/kv q9",
+        "/kv",
+        "/ctx many",
+        "/undo",
+        "/set volume 11",
+        "/set seed x",
+        "/edit",
+        "Hi",
+    )
+    done = stretch_run(str(synthetic("llama")), "--script", lines, "--json", "-n", "3")
+    found = events(done)
+    assert [e["event"] for e in found] == ["error"] * 8 + ["reply"]
+    assert all(e["message"] and e["message"].isprintable() for e in found[:8])
+    assert done.returncode == 1 and done.stderr == ""
+
+
+def test_without_json_replies_and_remarks_are_apart(
+    stretch_run: Run, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    lines = script(tmp_path, "Hello.", "/kv q8_0", "/stats", "/nonsense")
+    done = stretch_run(str(synthetic("llama")), "--script", lines, "-n", "5", "--temp", "0")
+    assert done.returncode == 1
+    assert "q8_0" in done.stderr and "no command /nonsense" in done.stderr and "> Hello." in done.stderr
+    assert "q8_0" not in done.stdout
+
+
+def test_a_full_context_follows_the_policy(stretch_run: Run, synthetic: Synthetic) -> None:
+    text = FILLER * 40
+    options = (str(synthetic("llama")), "-p", text, "--ctx", "512", "-n", "4", "--json")
+    stopped = stretch_run(*options)
+    assert stopped.returncode == 1 and "--on-full longer" in events(stopped)[0]["hint"]
+    for policy in ("longer", "smaller"):
+        done = stretch_run(*options, "--on-full", policy)
+        assert done.returncode == 0
+        assert [e["event"] for e in events(done)] == ["kv", "reply"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        ((), 2, "nothing to say"),
+        (("-p", ""), 2, "empty"),
+        (("no-such-model", "-p", "hi"), 1, "no-such-model"),
+        (("/etc/passwd", "-p", "hi"), 1, "not a GGUF file"),
+        (("/", "-p", "hi"), 1, "directory"),
+        (("-p", "hi", "--kv", "q9_0"), 2, "q9_0"),
+        (("-p", "hi", "--ctx", "lots"), 2, "lots"),
+        (("-p", "hi", "--temp", "-1"), 2, "-1"),
+        (("-p", "hi", "--on-full", "panic"), 2, "panic"),
+        (("-p", "hi", "--script", "x"), 2, "not allowed"),
+        (("--script", "no/such/script"), 2, "no/such/script"),
+        (("-p", "hi", "--kv", "q1_0/f16", "--ctx", "99999999"), 1, ""),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    stretch_run: Run, arguments: tuple[str, ...], code: int, word: str
+) -> None:
+    done = stretch_run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert word in done.stderr and done.stdout == ""
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 3
+
+
+def test_a_truncated_model_is_one_sentence(stretch_run: Run, synthetic: Synthetic, tmp_path: Path) -> None:
+    path = tmp_path / "half\x1b[31m.gguf"
+    data = synthetic("llama").read_bytes()
+    for size in (100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:size])
+        done = stretch_run(str(path), "-p", "hi")
+        assert done.returncode == 1 and done.stdout == ""
+        assert "\x1b" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ctrl_c_stops_the_reply_and_leaves_no_engine(
+    environment: dict[str, str], synthetic: Synthetic
+) -> None:
+    arguments = [sys.executable, "-m", "app.cli", "run", str(synthetic("llama")), "--threads", "1"]
+    arguments += ["-p", FILLER, "--temp", "3", "--top-k", "0", "--top-p", "1", "--min-p", "0"]
+    arguments += ["--ctx", "4096"]
+    with subprocess.Popen(
+        arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode in (130, 0)  # 0 if the reply had ended by itself
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
+
+
+def test_a_closed_pipe_is_quiet(environment: dict[str, str], synthetic: Synthetic) -> None:
+    arguments = [
+        sys.executable,
+        "-m",
+        "app.cli",
+        "run",
+        str(synthetic("llama")),
+        "--threads",
+        "1",
+        "-p",
+        FILLER,
+    ]
+    with subprocess.Popen(
+        arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in (141, 0)
