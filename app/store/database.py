@@ -6,11 +6,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.paths import private_dir
-from app.store.schema import SEARCH_INDEX, STEPS
+from app.store import search_index
+from app.store.schema import STEPS, statements
 from quantize.errors import StoreError
 
 BUSY_S = 5.0
@@ -23,16 +24,6 @@ _CORRUPT, _NOT_A_DATABASE, _FULL, _BUSY, _LOCKED, _READ_ONLY = 11, 26, 13, 5, 6,
 
 class DamagedError(Exception):
     """The file is no database, or a damaged one."""
-
-
-def statements(script: str) -> Iterator[str]:
-    """The single statements of an SQL script (triggers hold semicolons of their own)."""
-    collected = ""
-    for line in script.splitlines(keepends=True):
-        collected += line
-        if sqlite3.complete_statement(collected):
-            yield collected
-            collected = ""
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
@@ -76,6 +67,7 @@ class Database:
         self.has_words = False
         """Whether the search index can be used."""
         self._lock = threading.RLock()
+        self._suspicion = path.with_name(f"{path.name}.check")
         private_dir(path.parent)
         try:
             if not path.exists():
@@ -113,12 +105,15 @@ class Database:
         self._write_ahead()
         c.execute("PRAGMA foreign_keys = ON")
         c.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the disk too
-        if self.path.stat().st_size <= CHECK_AT_MOST:
-            found = c.execute("PRAGMA quick_check(1)").fetchone()[0]
+        suspected = self._suspicion.exists()
+        if suspected or self.path.stat().st_size <= CHECK_AT_MOST:
+            check = "integrity_check" if suspected else "quick_check"
+            found = c.execute(f"PRAGMA {check}(1)").fetchone()[0]
             if found != "ok":
                 raise DamagedError(found)
         self._migrate(steps)
-        self._index(index_words)
+        self._index(index_words, renew=suspected)
+        self._suspicion.unlink(missing_ok=True)
 
     def _write_ahead(self) -> None:
         """Readers and a writer at the same time, also in several processes."""
@@ -164,36 +159,14 @@ class Database:
             finally:
                 target.close()
 
-    def _index(self, wanted: bool) -> None:
-        c = self._connection
-        triggers = [
-            row["name"]
-            for row in c.execute(
-                "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'message'"
-            )
-        ]
-        if wanted and len(triggers) == SEARCH_INDEX.count("CREATE TRIGGER"):
-            try:
-                c.execute("SELECT rowid FROM message_words LIMIT 0")
-                self.has_words = True
-                return
-            except sqlite3.OperationalError:
-                wanted = False  # this SQLite lacks FTS5, another one made the index
-        if triggers:
-            with self.write():
-                for name in triggers:
-                    c.execute(f'DROP TRIGGER "{name}"')
-        if not wanted:
-            return
-        try:
-            with self.write():
-                c.execute("DROP TABLE IF EXISTS message_words")
-                for statement in statements(SEARCH_INDEX):
-                    c.execute(statement)
-            self.has_words = True
-        except sqlite3.OperationalError as error:
-            if "no such module" not in str(error):
-                raise
+    def _index(self, wanted: bool, *, renew: bool) -> None:
+        wanted = wanted and search_index.available(self._connection)
+        if renew or search_index.usable(self._connection) != wanted:
+            with self.write() as c:
+                search_index.remove(c)
+                if wanted:
+                    search_index.make(c)
+        self.has_words = wanted
 
     # ------------------------------------------------------------------ using it
 
@@ -208,7 +181,7 @@ class Database:
             try:
                 yield self._connection
             except sqlite3.Error as error:
-                raise explain(error, self.path) from error
+                raise self._explained(error) from error
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -234,7 +207,14 @@ class Database:
                         c.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
-                raise explain(error, self.path) from error
+                raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> StoreError:
+        """The error for the person; damage is remembered, so that the next start checks the whole file."""
+        if _is_damage(error):
+            with suppress(OSError):
+                self._suspicion.touch()
+        return explain(error, self.path)
 
     def problems(self) -> list[str]:
         """A thorough check: what SQLite finds wrong, nothing if all is well."""
@@ -248,7 +228,7 @@ class Database:
         if self.has_words:
             try:
                 with self.write() as c:
-                    c.execute("INSERT INTO message_words(message_words, rank) VALUES ('integrity-check', 0)")
+                    search_index.check(c)
             except StoreError as error:
                 problems.append(f"the search index: {error.message}")
         return problems

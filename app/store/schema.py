@@ -6,9 +6,14 @@ changed once a release has it; a new version appends one.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+
 STEPS: tuple[str, ...] = (
-    # 1. ``message.parent`` has no cascade on purpose: SQLite would recurse along a branch and stop at a
-    # depth of 1,000. Whoever deletes a subtree names all of it, and the check waits for the commit.
+    # 1. ``message.chosen`` is the child that was shown last, so that going back to a branch arrives
+    # where the person left it. ``message.parent`` has no cascade on purpose: SQLite would recurse along
+    # a branch and stop at a depth of 1,000. Whoever deletes a subtree names all of it, and the check
+    # waits for the commit.
     """
     CREATE TABLE conversation (
         id       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,23 +44,12 @@ STEPS: tuple[str, ...] = (
     """,
 )
 
-SEARCH_INDEX = """
-    CREATE VIRTUAL TABLE message_words USING fts5(
-        content, content='message', content_rowid='id',
-        tokenize="unicode61 remove_diacritics 2", prefix='2 3');
-    CREATE TRIGGER message_added AFTER INSERT ON message WHEN new.state <> 'partial' BEGIN
-        INSERT INTO message_words(rowid, content) VALUES (new.id, new.content);
-    END;
-    CREATE TRIGGER message_removed AFTER DELETE ON message WHEN old.state <> 'partial' BEGIN
-        INSERT INTO message_words(message_words, rowid, content) VALUES ('delete', old.id, old.content);
-    END;
-    CREATE TRIGGER message_left AFTER UPDATE OF content, state ON message WHEN old.state <> 'partial' BEGIN
-        INSERT INTO message_words(message_words, rowid, content) VALUES ('delete', old.id, old.content);
-    END;
-    CREATE TRIGGER message_entered AFTER UPDATE OF content, state ON message WHEN new.state <> 'partial' BEGIN
-        INSERT INTO message_words(rowid, content) VALUES (new.id, new.content);
-    END;
-    INSERT INTO message_words(rowid, content) SELECT id, content FROM message WHERE state <> 'partial';
-"""
-"""An index of the words of every message that is not being written. ``message.chosen`` is the child
-that was shown last, so that going back to a branch arrives where the person left it."""
+
+def statements(script: str) -> Iterator[str]:
+    """The single statements of an SQL script (triggers hold semicolons of their own)."""
+    collected = ""
+    for line in script.splitlines(keepends=True):
+        collected += line
+        if sqlite3.complete_statement(collected):
+            yield collected
+            collected = ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.store import search as searching
+from app.store import search_index
 from app.store.messages import MessageTree
 from app.store.records import Conversation, SearchHit
 from app.store.rows import CONVERSATION, conversation_of, storable
@@ -64,7 +65,7 @@ class Store(MessageTree):
                 c.executemany("DELETE FROM conversation WHERE id = ?", [(id,) for id in ids])
                 # The index keeps the words (not their order) until it is tidied, by and by on its own.
                 if self._db.has_words and self.path.stat().st_size <= _TIDY_AT_MOST:
-                    c.execute("INSERT INTO message_words(message_words) VALUES ('optimize')")
+                    search_index.tidy(c)
 
     def problems(self) -> list[str]:
         """A thorough check of the file; empty if all is well. Takes seconds on a large one."""
