@@ -8,6 +8,7 @@ the module imports what it needs inside ``run``. A command is a module of ``app.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -106,8 +107,10 @@ def _complain(error: StretchError) -> None:
         print(f"         {one_line(error.hint)}", file=sys.stderr)
 
 
-def _unexpected(error: Exception) -> None:
+def _failed_unexpectedly(error: Exception) -> int:
     """A mistake of the program itself: keep the details for a report and say where they are."""
+    if os.environ.get("STRETCH_DEBUG"):
+        raise error
     import traceback
 
     from app import paths
@@ -122,6 +125,7 @@ def _unexpected(error: Exception) -> None:
     except (OSError, StretchError):
         hint = "Set STRETCH_DEBUG=1 to see the details."
     _complain(StretchError(f"Something unexpected went wrong ({type(error).__name__}: {error}).", hint))
+    return FAILED
 
 
 def _silence_stdout() -> None:
@@ -171,14 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _failed_unexpectedly(error)
+        _silence_stdout()
+        _complain(StretchError(f"The output could not be written: {error.strerror}.", "Free some space."))
+        return FAILED
     except MemoryError:
         _complain(StretchError("There is not enough memory for this.", "Close something and try again."))
         return FAILED
     except Exception as error:  # the last resort: a person never sees a traceback unless they ask for it
-        if os.environ.get("STRETCH_DEBUG"):
-            raise
-        _unexpected(error)
-        return FAILED
+        return _failed_unexpectedly(error)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ def test_a_reader_that_leaves_is_no_error(
     assert (process.returncode, errors) == (141, "")
 
 
-def test_a_disk_that_is_full_is_one_sentence(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_is_full_is_one_sentence(environment: dict[str, str], unbuffered: str) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
@@ -162,7 +163,7 @@ def test_a_disk_that_is_full_is_one_sentence(environment: dict[str, str]) -> Non
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=environment | {"PYTHONUNBUFFERED": unbuffered},
             check=False,
         )
     assert done.returncode == 1
