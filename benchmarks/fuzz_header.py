@@ -3,8 +3,8 @@
     python -m benchmarks.fuzz_header [COUNT] [FIRST]
 
 Each header must either give a plan or one ``ModelFileError`` (or ``CacheTypeError``), within a
-second of the processor's time and within 256 MB. What breaks a rule is written to ``tests/models/corpus``, where the
-tests try it for ever.
+second of the processor's time and within 256 MB. What breaks a rule is written to
+``tests/models/corpus``, where the tests try it for ever.
 """
 
 from __future__ import annotations

@@ -76,8 +76,9 @@ class Database:
                 path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
         except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
-                f"The database {path} cannot be opened: {error}.", "Check the permissions."
+                f"The database {path} cannot be opened: {reason}.", "Check the permissions."
             ) from error
         try:
             self._prepare(steps, index_words)
