@@ -18,8 +18,11 @@ _MASK = 2
 PROCESS_BYTES = 46 << 20
 """The engine's process before it loads a model: the interpreter, llama-cpp-python, numpy."""
 
-VOCABULARY_BYTES = 320
-"""Per token: its text, its place in two tables, its merge. Measured at 50,000 to 262,000 tokens."""
+TOKEN_BYTES = 175
+"""Per token of the vocabulary: its text and its place in two tables. Measured up to 262,000 tokens."""
+
+MERGE_BYTES = 130
+"""Per merge of a byte-pair vocabulary."""
 
 NODE_BYTES = 850
 """Per node that the largest graph may have: the node, and its places in the scheduler's tables."""
@@ -78,4 +81,5 @@ def overhead_bytes(header: Header, shape: Shape, n_ubatch: int) -> int:
         n_nodes = max(40 * n_ubatch, 32 * n_tensors)
     widest = max((layer.n_ff for layer in shape.layers), default=0)
     work = 2 * n_ubatch * max(widest, shape.n_embd)
-    return PROCESS_BYTES + VOCABULARY_BYTES * shape.n_vocab + NODE_BYTES * n_nodes + work
+    vocabulary = TOKEN_BYTES * shape.n_vocab + MERGE_BYTES * header.length("tokenizer.ggml.merges")
+    return PROCESS_BYTES + vocabulary + NODE_BYTES * n_nodes + work

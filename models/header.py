@@ -122,15 +122,17 @@ class Header:
             return [int(value)] * n_layer
         return [self.integer(key, default)] * n_layer
 
+    def length(self, key: str) -> int:
+        """Items of a list by its full name, 0 if there is none."""
+        value = self.metadata.get(key)
+        if isinstance(value, Skipped):
+            return value.length
+        return len(value) if isinstance(value, list) else 0
+
     @property
     def n_vocab(self) -> int:
         """Tokens of the vocabulary, 0 if the file does not say."""
-        tokens = self.metadata.get("tokenizer.ggml.tokens")
-        if isinstance(tokens, Skipped):
-            return tokens.length
-        if isinstance(tokens, list):
-            return len(tokens)
-        return self.integer("vocab_size", 0)
+        return self.length("tokenizer.ggml.tokens") or self.integer("vocab_size", 0)
 
     @property
     def split(self) -> tuple[int, int]:

@@ -47,6 +47,8 @@ Variant = tuple[str, dict[str, Any], dict[str, int]]
 VARIANTS: dict[str, Variant] = {
     # What the model is, and what the context is made with.
     "window longer than the context": ("gemma2", {"n_swa": 4096}, {}),
+    "a pattern that ends in its middle": ("gemma3", {"n_layer": 8}, {}),
+    "a pattern that does not come to its end": ("gemma2", {"n_layer": 1}, {}),
     "window of an odd length": ("gemma3", {"n_swa": 333}, {}),
     "pattern as a number": ("gemma3", {"keys": {"attention.sliding_window_pattern": 2}}, {}),
     "pattern 0: every layer slides": ("gemma3", {"keys": {"attention.sliding_window_pattern": 0}}, {}),

@@ -111,11 +111,11 @@ def norms(w: ModelWriter, layer: int, n: int, *names: str, value: float = 1.0) -
 
 def embeddings(w: ModelWriter, s: Sizes, *, tied: bool = False, size: float = 1.0, norm: float = 1.0) -> None:
     """Token embedding of that size per value, last norm and (unless tied) the output matrix."""
+    if not tied:  # first in the file, as llama.cpp's own quantizer puts it
+        w.matrix("output.weight", s.n_embd, s.n_vocab, gain=LOGIT_GAIN)
     values = w.random("token_embd.weight", s.n_vocab, s.n_embd)
     w.tensor("token_embd.weight", values, w.weight_type, scale=size)
     w.vector("output_norm.weight", s.n_embd, norm, spread=0.1 * norm)
-    if not tied:
-        w.matrix("output.weight", s.n_embd, s.n_vocab, gain=LOGIT_GAIN)
 
 
 def _plain(path: Path, arch: str, s: Sizes, *, bias: bool = False, qk_norm: bool = False) -> Path:
