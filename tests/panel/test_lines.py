@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.geometry import Region
 
 from app.chat.panel.bars import Line, Piece
+from app.chat.panel.glyphs import glyphs
 from app.chat.panel.lines import Lines, changed_span, sides
+from app.chat.panel.memory_panel import MemoryPanel
+from tests.panel import figures
 from tests.panel.host import Host
 
 LINE = st.lists(
@@ -83,6 +87,20 @@ async def test_text_is_shown_as_it_is() -> None:
         assert widget.plain_text.splitlines()[2].startswith("[red]x[/]")
         line = "".join(segment.text for segment in widget.render_line(2))
         assert "[red]x[/]" in line
+
+
+async def test_a_terminal_that_knows_only_ascii_gets_only_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRETCH_GLYPHS", "ascii")
+    glyphs.cache_clear()
+    panel = MemoryPanel()
+    async with Host(panel).run_test(size=(60, 40)) as pilot:
+        panel.show_loaded(figures.loaded())
+        panel.show_status(figures.status(type_k="f16", type_v="f16"))
+        panel.show_status(figures.status(generate_tps=0.0))
+        await pilot.pause()
+        for section in panel.query(Lines):
+            drawn = "".join(s.text for y in range(section.size.height) for s in section.render_line(y))
+            assert drawn.isascii(), drawn
 
 
 async def test_the_theme_changes_the_colours_at_once() -> None:

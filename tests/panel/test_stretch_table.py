@@ -161,7 +161,7 @@ def test_what_a_switch_would_do_in_words(row: Any, words: str) -> None:
 def test_a_reach_that_the_training_limits_says_so() -> None:
     first = figures.row("f16", kib=8, max_ctx=9_000, trained=8_192)
     second = figures.row("q8_0", kib=4.25, max_ctx=16_000, trained=8_192)
-    assert gain_sentence(second, first) == "frees 60.0 MiB, the reach stays 8,192, the trained length."
+    assert gain_sentence(second, first) == "frees 60.0 MiB, the reach stays 8,192 (trained)."
 
 
 async def test_what_a_switch_gave_stays_to_be_read() -> None:

@@ -113,7 +113,7 @@ def thin_bar(fraction: float, width: int, style: str, g: Glyphs, beyond: float =
         Piece(g.line * whole, style),
         Piece(g.half_line * half, style),
         Piece(g.thin * max(0, beyond_end - open_from), "beyond"),
-        Piece(g.thin * (width - max(open_from, beyond_end)), "track"),
+        Piece(g.thin_track * (width - max(open_from, beyond_end)), "track"),
     )
     return tuple(piece for piece in runs if piece.text)
 

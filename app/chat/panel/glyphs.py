@@ -30,6 +30,8 @@ class Glyphs:
     half_line: str
     """The last cell of a thin bar that ends in its middle; empty if cells do not divide."""
     thin: str
+    """A cell of a thin bar that could be had, but for another limit."""
+    thin_track: str
     """An empty cell of a thin bar."""
     heights: str
     """A column of a sparkline, lowest first; the first stands for nothing at all."""
@@ -57,6 +59,7 @@ SMOOTH = Glyphs(
     line="━",
     half_line="╸",
     thin="─",
+    thin_track="╌",
     heights=" ▁▂▃▄▅▆▇█",
     swatch="■",
     mark="▸",
@@ -74,6 +77,7 @@ COARSE = Glyphs(
     line="═",
     half_line="",
     thin="─",
+    thin_track="·",
     heights=" ▄█",
     swatch="■",
     mark="►",
@@ -93,6 +97,7 @@ ASCII = Glyphs(
     line="=",
     half_line="",
     thin="-",
+    thin_track=".",
     heights=" .:|#",
     swatch="#",
     mark=">",

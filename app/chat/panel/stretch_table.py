@@ -246,7 +246,9 @@ class StretchTable(Lines, can_focus=True):
 
     def _detail(self, width: int) -> list[Line]:
         text, style = self._detail_text()
-        lines = textwrap.wrap(one_line(text), max(10, width - 2))[: self._below]
+        lines = textwrap.wrap(
+            one_line(text), max(10, width - 2), max_lines=self._below, placeholder=self.glyphs.ellipsis
+        )
         lines += [""] * (self._below - len(lines))
         return [(Piece("  " + fit(line, width - 2), style),) for line in lines]
 

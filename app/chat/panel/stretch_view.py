@@ -50,7 +50,7 @@ def gain_sentence(row: StretchRow, current: StretchRow | None) -> str:
     step = row.max_ctx - current.max_ctx
     if step == 0:
         reach = f"the reach stays {count(row.max_ctx)}"
-        reach += ", the trained length" if row.limit == "trained" else ""
+        reach += " (trained)" if row.limit == "trained" else ""
     else:
         reach = f"reaches {count(row.max_ctx)} ({'+' if step > 0 else MINUS}{count(abs(step))})"
     return f"{first}, {reach}."

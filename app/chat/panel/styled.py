@@ -9,8 +9,9 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from app.chat.format import DASH, MINUS
 from app.chat.panel.bars import Line
-from app.chat.panel.glyphs import Glyphs, glyphs
+from app.chat.panel.glyphs import ASCII, Glyphs, glyphs
 from app.plain_text import plain
 
 STYLES = {
@@ -54,9 +55,14 @@ def css(widget: str) -> str:
     return "\n".join(rules)
 
 
+_IN_ASCII = str.maketrans({MINUS: "-", DASH: "-", "…": "."})
+
+
 def _harmless(text: str) -> str:
     """The last gate: whatever a piece was made of, no terminal obeys it."""
-    return text if text.isprintable() else plain(text).replace("\n", " ")
+    if not text.isprintable():
+        text = plain(text).replace("\n", " ")
+    return text.translate(_IN_ASCII) if glyphs() is ASCII else text
 
 
 class Styled(Widget):
@@ -77,9 +83,11 @@ class Styled(Widget):
 
     @property
     def glyphs(self) -> Glyphs:
-        """The characters to draw with; with enough colours the track of a bar is solid."""
+        """The characters to draw with; with enough colours the tracks of bars are solid."""
         found = glyphs()
-        return found if self.textured or not found.parts else replace(found, track=found.full)
+        if self.textured or not found.parts:
+            return found
+        return replace(found, track=found.full, thin_track=found.thin)
 
     def strip_of(self, line: Line, width: int, fill: str = "") -> Strip:
         """A line as Textual wants it, ``width`` cells wide, the rest in the style ``fill``."""
