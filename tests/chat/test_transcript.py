@@ -67,7 +67,7 @@ async def test_scrolling_up_brings_older_turns_without_a_jump(long_conversation:
         await settle(pilot)
         transcript = app.chat.transcript
         oldest = transcript.query_children(Turn).first().message.id
-        for _ in range(50):
+        for _ in range(30):
             before = top_turn(transcript)
             y = transcript.scroll_y
             transcript.scroll_to(y=max(0, y - 7), animate=False)
@@ -88,7 +88,7 @@ async def test_the_ends_are_one_key_away(long_conversation: int) -> None:
         await transcript.action_oldest()
         await settle(pilot)
         assert transcript.query_children(Turn).first().message.content.startswith("Question 0")
-        for _ in range(60):  # down again, page by page
+        for _ in range(40):  # down again, page by page
             transcript.scroll_page_down(animate=False)
             await settle(pilot)
         assert len(transcript.query_children(Turn)) <= MOST

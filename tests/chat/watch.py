@@ -32,14 +32,14 @@ class Watch:
         self._news = asyncio.Event()
         self._post = self.session.post
         self.session.post = self._see
-        self._freeze_at: type[Message] | None = None
+        self._signal_at: tuple[Callable[[Message], bool], int] | None = None
 
     def _see(self, message: Message) -> object:
         self.seen.append(message)
         self._news.set()
-        if self._freeze_at is not None and isinstance(message, self._freeze_at):
-            self._freeze_at = None
-            os.kill(self.session.life.link.pid, signal.SIGSTOP)
+        if self._signal_at is not None and self._signal_at[0](message):
+            self.strike(self._signal_at[1])
+            self._signal_at = None
         return self._post(message)
 
     async def until(self, true: Callable[[], object]) -> None:
@@ -55,13 +55,29 @@ class Watch:
 
         However fast the machine is, the engine is then in the middle of its work until ``thaw``.
         """
-        self._freeze_at = kind
+        self.strike_at(lambda message: isinstance(message, kind), signal.SIGSTOP)
         await self.say(text)
-        await self.until(lambda: self._freeze_at is None)
+        await self.until(lambda: self.struck)
+
+    def strike_at(self, moment: Callable[[Message], bool], signal_number: int) -> None:
+        """Send the engine a signal in the very moment in which such a message is posted."""
+        self._signal_at = (moment, signal_number)
+
+    @property
+    def struck(self) -> bool:
+        """Whether that moment has come."""
+        return self._signal_at is None
+
+    def strike(self, signal_number: int) -> None:
+        """Send the engine a signal now, or as soon as there is a process again."""
+        try:
+            os.kill(self.session.life.link.pid, signal_number)
+        except ProcessLookupError:
+            asyncio.get_running_loop().call_soon(self.strike, signal_number)
 
     def thaw(self) -> None:
         """Let the engine go on."""
-        os.kill(self.session.life.link.pid, signal.SIGCONT)
+        self.strike(signal.SIGCONT)
 
     async def ready(self) -> None:
         """Wait until a model is loaded and nothing is under way."""
