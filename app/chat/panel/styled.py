@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from rich.segment import Segment
 from rich.style import Style
@@ -65,6 +66,11 @@ def _harmless(text: str) -> str:
     return text.translate(_IN_ASCII) if glyphs() is ASCII else text
 
 
+@cache
+def _solid(found: Glyphs) -> Glyphs:
+    return replace(found, track=found.full, thin_track=found.thin)
+
+
 class Styled(Widget):
     """A widget whose lines are pieces with names of styles.
 
@@ -75,19 +81,22 @@ class Styled(Widget):
 
     _styles_found: dict[tuple[bool, str], Style] | None = None
 
+    _textured: bool | None = None
+
     @property
     def textured(self) -> bool:
         """Whether colours are too few to tell the segments of a bar apart."""
-        app = self.app
-        return app.native_ansi_color or app.no_color or app.console.color_system in (None, "standard")
+        if self._textured is None:
+            app = self.app
+            few = app.console.color_system in (None, "standard")
+            self._textured = app.native_ansi_color or app.no_color or few
+        return self._textured
 
     @property
     def glyphs(self) -> Glyphs:
         """The characters to draw with; with enough colours the tracks of bars are solid."""
         found = glyphs()
-        if self.textured or not found.parts:
-            return found
-        return replace(found, track=found.full, thin_track=found.thin)
+        return found if self.textured or not found.parts else _solid(found)
 
     def strip_of(self, line: Line, width: int, fill: str = "") -> Strip:
         """A line as Textual wants it, ``width`` cells wide, the rest in the style ``fill``."""
@@ -96,7 +105,7 @@ class Styled(Widget):
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
-        self._styles_found = None
+        self._styles_found = self._textured = None
 
     def style_named(self, name: str) -> Style:
         """The style of a piece, on the background of the widget."""
