@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 from quantize.native.library import NativeStatus, load
 
 __all__ = ["NativeStatus", "register_types", "status"]
@@ -16,6 +19,19 @@ def status() -> NativeStatus:
     return load()[1]
 
 
+@functools.cache
 def register_types() -> NativeStatus:
-    """Make tq4, tq3 and tq2 known to ggml. Call before a context is created; again is harmless."""
-    return load()[1]
+    """Make tq4, tq3 and tq2 known to ggml. Call before a context is created; again is harmless.
+
+    If ggml's type tables are not the verified ones nothing is written, the stock types work as
+    before, and the status says why.
+    """
+    library, found = load()
+    if library is None:
+        return found
+    problem = library.st_register_types()
+    if problem is None:
+        return found
+    return dataclasses.replace(
+        found, ok=False, reason=f"{problem.decode()} tq4, tq3 and tq2 are not available."
+    )

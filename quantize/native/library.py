@@ -31,6 +31,9 @@ class NativeStatus:
     """Instruction set in use: portable, neon, avx2 or avx512; empty if not loaded."""
 
 
+NOT_BUILT = "Stretch's native library is not there: it is compiled when Stretch is installed, which needs a C compiler."
+
+
 def find() -> Path | None:
     """The library's file: ``STRETCH_NATIVE``, else beside this module, else where it was installed."""
     named = os.environ.get("STRETCH_NATIVE")
@@ -52,13 +55,7 @@ def load() -> tuple[Any, NativeStatus]:
     """The loaded library (None if it cannot be used) and its status. Loads llama.cpp."""
     path = find()
     if path is None:
-        return None, NativeStatus(
-            False,
-            "Stretch's native library is not there: it is compiled when Stretch is installed,"
-            " which needs a C compiler.",
-            None,
-            "",
-        )
+        return None, NativeStatus(False, NOT_BUILT, None, "")
     from quantize.llama import LIB
 
     try:
@@ -91,13 +88,15 @@ def _declare(library: Any) -> None:
     library.st_init.restype = ctypes.c_char_p
     library.st_isa_name.argtypes = [ctypes.c_int]
     library.st_isa_name.restype = ctypes.c_char_p
+    library.st_register_types.restype = ctypes.c_char_p
+    library.st_types_registered.restype = ctypes.c_bool
     for function in ("st_isa_detected", "st_isa_active", "st_isa_use"):
         getattr(library, function).restype = ctypes.c_int
     library.st_isa_use.argtypes = [ctypes.c_int]
 
 
 def _strings(array: Any) -> list[str]:
-    names = []
+    names: list[str] = []
     while array[len(names)] is not None:
         names.append(array[len(names)].decode())
     return names

@@ -1,6 +1,7 @@
 /* The table of row formats: what a reader needs to know of each, and the fastest functions that the
  * active instruction set has for it. */
 #include "rows.h"
+#include "tq.h"
 
 /* Formats with readers of their own. The rest go through ggml's own to_float. */
 static const st_row_type known[] = {
@@ -37,6 +38,23 @@ static const st_row_ops *const *levels(st_isa isa) {
     return portable;
 }
 
+const st_tq_ops *st_tq_ops_of(st_isa isa) {
+#if defined(__x86_64__)
+    if (isa == ST_ISA_AVX512) {
+        return st_tq_avx512;
+    }
+    if (isa == ST_ISA_AVX2) {
+        return st_tq_avx2;
+    }
+#elif defined(__aarch64__)
+    if (isa == ST_ISA_NEON) {
+        return st_tq_neon;
+    }
+#endif
+    (void)isa;
+    return st_tq_portable;
+}
+
 /* One table per instruction set, filled by st_init() and by the registration, then only read. */
 static st_row_type table[ST_ISA_AVX512 + 1][GGML_TYPE_COUNT];
 
@@ -45,6 +63,14 @@ static st_row_type fill(int32_t type, st_isa isa) {
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (known[i].type == type) {
             t = known[i];
+        }
+    }
+    for (int i = 0; i < ST_TQ_TYPES && st_types_registered(); i++) {
+        const st_tq_type *tq = &st_tq_types[i];
+        if (tq->type == type) {
+            const st_row_ops *ops = &st_tq_ops_of(isa)[i].row;
+            return (st_row_type){tq->name, type,       tq->block,   st_tq_size(tq->bits, tq->block), tq->block, false,
+                                 127,      ops->to_f32, ops->to_i8, ops->from_f32};
         }
     }
     for (const st_row_ops *const *level = levels(isa); *level != NULL; level++) {

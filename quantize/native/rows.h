@@ -16,6 +16,31 @@ extern const st_row_ops st_rows_avx2[GGML_TYPE_COUNT];
 extern const st_row_ops st_rows_avx512[GGML_TYPE_COUNT];
 extern const st_row_ops st_rows_neon[GGML_TYPE_COUNT];
 
+/* TurboQuant's formats also need a product with a q8_0 row, for ggml's own attention. */
+typedef struct st_tq_ops {
+    st_row_ops row;
+    ggml_vec_dot_fn dot;
+} st_tq_ops;
+
+typedef struct st_tq_type {
+    const char *name;
+    int32_t type; /* the id it is registered under */
+    int32_t bits;
+    int32_t block;
+} st_tq_type;
+
+enum { ST_TQ_TYPES = 6 };
+extern const st_tq_type st_tq_types[ST_TQ_TYPES];
+
+/* Arrays of ST_TQ_TYPES entries in the order of st_tq_types[]. */
+extern const st_tq_ops *const st_tq_portable;
+extern const st_tq_ops *const st_tq_avx2;
+extern const st_tq_ops *const st_tq_avx512;
+extern const st_tq_ops *const st_tq_neon;
+
+/* Those of an instruction set. */
+const st_tq_ops *st_tq_ops_of(st_isa isa);
+
 /* Fill the table behind st_row_type_find(); ggml's functions must be known. */
 void st_row_types_fill(void);
 

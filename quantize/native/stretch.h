@@ -3,8 +3,9 @@
  *   isa.c            which instruction set is used (run-time dispatch)
  *   row_types.c      the table of row formats: how to read a row of a cache of any type
  *   rows_*.c         reading rows, one file per instruction set
+ *   tq.h             TurboQuant's formats; tq_*.c write and read them, one file per instruction set
  *   hadamard*.c      the rotation that llama.cpp applies before it writes a quantized cache
- *   register.c       TurboQuant's types written into the free slots of ggml's tables
+ *   register.c       TurboQuant's types written into the free slots of ggml's tables (tables.c checks them)
  *
  * Rules of the library: no global state that is written after st_init() except what is atomic or
  * locked; no allocation in a hot path; every function that has a SIMD version has a portable one with
@@ -29,7 +30,7 @@ typedef enum st_isa {
     ST_ISA_PORTABLE = 0,
     ST_ISA_NEON = 1,   /* AArch64 */
     ST_ISA_AVX2 = 2,   /* AVX2, FMA and F16C */
-    ST_ISA_AVX512 = 3, /* AVX-512 F, BW, VL, DQ, VNNI and VBMI */
+    ST_ISA_AVX512 = 3, /* AVX-512 F, BW, VL, DQ, VNNI, VBMI and VBMI2 */
 } st_isa;
 
 /* The best set that this machine has. */
@@ -90,6 +91,11 @@ typedef struct st_ggml {
 ST_API const char *const *st_ggml_symbols(void);
 /* Hand over the addresses in that order. Returns NULL, or why the library cannot work with this ggml. */
 ST_API const char *st_init(void *const *symbols);
+/* Write tq4, tq3 and tq2 into free slots of ggml's type tables, after their layout was verified. After
+ * st_init() and before the first context is created; again is harmless. Returns NULL, or why nothing was
+ * written. */
+ST_API const char *st_register_types(void);
+ST_API bool st_types_registered(void);
 /* What st_init() was given (all NULL before it). */
 const st_ggml *st_ggml_api(void);
 
