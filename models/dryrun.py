@@ -124,14 +124,14 @@ def dry_run(
 
 
 @contextmanager
-def hollow_file(header: bytes, file_bytes: int) -> Iterator[Path]:
+def hollow_file(header: bytes, file_bytes: int, name: str = "model.gguf") -> Iterator[Path]:
     """A temporary file that begins with ``header`` and is a hole up to ``file_bytes``.
 
     It takes no more disk space than the header, and :func:`dry_run` cannot tell it from the whole
     file.
     """
     with tempfile.TemporaryDirectory(prefix="stretch-") as directory:
-        path = Path(directory) / "model.gguf"
+        path = Path(directory) / name
         path.write_bytes(header)
         os.truncate(path, max(file_bytes, len(header)))
         yield path

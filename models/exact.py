@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from models.byte_source import ByteSource
 from models.dryrun import Exact, Request, dry_run
 from models.header import Header
+from models.lean import lean_file
 from models.plan import CELL_STEP, MemoryPlan, Planner
 from quantize.cache_types import PRESETS, CachePair, parse_pair
-from quantize.errors import StretchError
 
 _ROUNDING = 5300
 """Bytes that llama.cpp's log may be off by, per buffer (half of .01 MiB, and a little)."""
@@ -98,7 +99,7 @@ class ExactPlanner(Planner):
 
 
 def exact_planner(
-    path: Path,
+    where: Path | ByteSource,
     header: Header,
     *,
     settings: Sequence[CachePair] = PRESETS,
@@ -109,21 +110,24 @@ def exact_planner(
     """Ask the engine's allocator about a model.
 
     Args:
-        path: the file; its data may be a hole (``models.dryrun.hollow_file``).
-        header: its header, read by ``models.splits.read_model``.
+        where: the file, or a source of bytes that has at least its header (the first megabytes of
+            a file on a server).
+        header: its header, read by ``models.splits.read_model`` or ``models.header.parse_header``.
         settings: cache settings to try; those that cannot be used are passed over.
         memory_of_results: a directory to remember the answers in; None asks every time.
-        key: identity of the file if its path and time of change are not (a file on a server).
+        key: identity of the file for ``memory_of_results``, needed with a source of bytes (for
+            example the hash that the server gives).
 
     Raises:
         ModelFileError: if the engine does not take the file.
     """
     plain = Planner(header, repack=repack)
     stock = [p for p in settings if not (p.k.native or p.v.native) and not plain.refusal(p)]
-    place = memory_of_results / f"{_identity(path, key, stock)}.json" if memory_of_results else None
+    place = memory_of_results / f"{_identity(where, key, stock)}.json" if memory_of_results else None
     lines = _remembered(place) if place else None
     if lines is None:
-        lines = _ask(path, plain, stock)
+        with lean_file(where, header) as lean:
+            lines = _ask(lean, plain, stock)
         if place:
             _remember(place, lines)
     return ExactPlanner(header, lines, repack=repack)
@@ -156,11 +160,13 @@ def _line(points: tuple[int, int], a: Exact, b: Exact) -> Line:
 # --------------------------------------------------------------------------- remembering
 
 
-def _identity(path: Path, key: str, settings: Sequence[CachePair]) -> str:
+def _identity(where: Path | ByteSource, key: str, settings: Sequence[CachePair]) -> str:
     """A name for what was asked of which file with which engine."""
     if not key:
-        info = path.stat()
-        key = f"{os.path.realpath(path)} {info.st_size} {info.st_mtime_ns}"
+        if not isinstance(where, Path):
+            raise ValueError("what is said of a file on a server cannot be remembered without its identity")
+        info = where.stat()
+        key = f"{os.path.realpath(where)} {info.st_size} {info.st_mtime_ns}"
     spec = find_spec("llama_cpp")
     origin = Path(spec.origin) if spec and spec.origin else Path()
     engine = f"{origin} {origin.stat().st_mtime_ns}"
@@ -198,14 +204,3 @@ def _remember(place: Path, lines: dict[str, Line]) -> None:
 
 def _round_up(n_ctx: int) -> int:
     return -(-n_ctx // CELL_STEP) * CELL_STEP
-
-
-def best_planner(path: Path, header: Header, memory_of_results: Path | None = None) -> tuple[Planner, str]:
-    """The exact planner, or the formula's with the reason why the engine was not asked.
-
-    For listings, where a model that the engine rejects still has a row.
-    """
-    try:
-        return exact_planner(path, header, memory_of_results=memory_of_results), ""
-    except StretchError as error:
-        return Planner(header), error.message

@@ -72,6 +72,8 @@ class Header:
     by_name: dict[str, Tensor] = field(repr=False, default_factory=dict)
     n_parts: int = 1
     """Files whose tensors are listed here."""
+    spans: dict[str, tuple[int, int]] = field(repr=False, default_factory=dict)
+    """Where each key with its value begins and ends in the file."""
 
     @property
     def architecture(self) -> str:
@@ -176,13 +178,16 @@ def parse_header(source: ByteSource) -> Header:
         )
     cursor.check_room(_LEAST_TENSOR * n_tensors + _LEAST_KEY * n_keys)
     metadata: dict[str, Value] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for _ in range(n_keys):
+        start = cursor.position
         key = cursor.string(MAX_KEY_BYTES, "a key")
         if not key:
             raise ModelFileError(f"{source.name} has a key without a name.")
         if key in metadata:
             raise ModelFileError(f"{source.name} has the key {shown(key)} twice.")
         metadata[key] = cursor.value(key)
+        spans[key] = start, cursor.position
     if not isinstance(metadata.get("general.architecture"), str):
         raise ModelFileError(
             f"{source.name} does not name its architecture.", "It may not be a language model."
@@ -193,7 +198,7 @@ def parse_header(source: ByteSource) -> Header:
     if len(by_name) != n_tensors:
         raise ModelFileError(f"{source.name} lists a tensor twice.")
     data_offset = _round_up(cursor.position, alignment) if tensors else cursor.position
-    found = Header(source.name, version, metadata, tensors, data_offset, alignment, 0, by_name)
+    found = Header(source.name, version, metadata, tensors, data_offset, alignment, 0, by_name, spans=spans)
     return replace(found, file_bytes=_check_data(found, source.size))
 
 

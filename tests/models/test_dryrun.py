@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models import dryrun
+from models.byte_source import MemorySource
 from models.dryrun import Request, dry_run, hollow_file
 from models.exact import exact_planner
-from models.header import Header, read_header
+from models.header import Header, parse_header, read_header
+from models.lean import lean_file
 from models.plan import Planner
 from quantize.cache_types import PRESETS, parse_pair
 from quantize.errors import ModelFileError
@@ -48,6 +51,26 @@ def test_a_header_without_its_data(synthetic: SyntheticModels) -> None:
         assert hollow.stat().st_size == path.stat().st_size
         assert dry_run(hollow, asked) == dry_run(path, asked)
     assert not hollow.exists()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3n", "deepseek2", "mamba", "gpt-oss", "bitnet"])
+def test_a_header_without_its_vocabulary(synthetic: SyntheticModels, name: str) -> None:
+    path = synthetic(name)
+    asked = [Request(600, 1, 1), Request(20_000, 8, 8)]
+    with lean_file(path, read_header(path)) as lean:
+        assert read_header(lean).n_vocab == read_header(path).n_vocab
+        assert lean.name == path.name
+        assert dry_run(lean, asked) == dry_run(path, asked)
+
+
+def test_a_model_in_parts_becomes_one(synthetic: SyntheticModels, tmp_path: Path) -> None:
+    whole = synthetic("llama")
+    header = read_header(whole)
+    first = replace(
+        header, tensors=tuple(replace(t, part=i % 3) for i, t in enumerate(header.tensors)), n_parts=3
+    )
+    with lean_file(whole, first) as lean:
+        assert dry_run(lean, [Request(512, 1, 1)]) == dry_run(whole, [Request(512, 1, 1)])
 
 
 def test_contexts_that_the_engine_refuses(synthetic: SyntheticModels) -> None:
@@ -109,6 +132,18 @@ def test_answers_are_remembered_by_the_identity_of_the_file(
     path.write_bytes(synthetic("llama", n_head_kv=4).read_bytes())
     other = exact_planner(path, read_header(path), memory_of_results=results)
     assert other.lines != first.lines and len(list(results.iterdir())) == 2
+
+
+def test_a_file_on_a_server(synthetic: SyntheticModels, tmp_path: Path) -> None:
+    """Only its header is there; the answers are remembered by the hash that the server gave."""
+    path = synthetic("gemma2")
+    whole = path.read_bytes()
+    source = MemorySource(whole[: read_header(path).data_offset], "far.gguf", len(whole))
+    planner = exact_planner(source, parse_header(source), memory_of_results=tmp_path, key="sha256:abc")
+    assert planner.lines == exact_planner(path, read_header(path)).lines
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(ValueError, match="identity"):
+        exact_planner(source, parse_header(source), memory_of_results=tmp_path)
 
 
 def test_where_the_formula_is_wrong_the_engine_is_right(synthetic: SyntheticModels) -> None:
