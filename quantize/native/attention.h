@@ -24,6 +24,21 @@ enum {
     ST_ATTN_MAX_DIM = 512, /* largest head */
 };
 
+/* A row of a cache whose exact values are at hand (tail.h). They count only while the bytes in the cache
+ * are the ones that were made from them. */
+typedef struct st_exact_row {
+    int32_t cell;           /* of the stream */
+    int32_t next;           /* next row of the same tile, -1: none */
+    int32_t order;          /* index in this micro-batch; before it: -1, -2, ... */
+    const uint16_t *values; /* f16, all heads */
+    const char *packed;     /* the bytes in the cache, all heads */
+} st_exact_row;
+
+typedef struct st_exact {
+    const int32_t *first; /* per tile the first of its rows, -1: none */
+    const st_exact_row *rows;
+} st_exact;
+
 /* One attention. Strides are in bytes; a row of Q is contiguous f32. */
 typedef struct st_attn_job {
     int32_t dk, dv; /* head sizes of Q and K, and of V */
@@ -41,6 +56,10 @@ typedef struct st_attn_job {
     float softcap;      /* > 0: the score becomes softcap * tanh(score / softcap) */
     const float *sinks; /* per head one more score without a value; NULL: none */
     float *out;         /* (stream, token, head, dv), contiguous */
+    /* Per stream; NULL: every row is read from the cache. Tokens from `t` on read rows of order t - window
+     * and later exactly. */
+    const st_exact *exact_k, *exact_v;
+    int32_t exact_window;
 } st_attn_job;
 
 /* How K or V of a job is multiplied. */
@@ -56,6 +75,7 @@ typedef struct st_attn_side {
 typedef struct st_attn_plan {
     st_attn_job job;
     st_attn_side k, v;
+    const st_row_type *f16; /* reader of exact rows */
     int32_t heads_per_kv;
     int32_t block_tokens; /* tokens of an item */
     int32_t n_block;

@@ -60,6 +60,7 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     plan->job = *job;
     plan->k = side_of(job->type_k, job->dk);
     plan->v = side_of(job->type_v, job->dv);
+    plan->f16 = st_row_type_find(GGML_F16);
     plan->heads_per_kv = job->n_head / job->n_head_kv;
     plan->block_tokens = ST_ATTN_ROWS / plan->heads_per_kv;
     if (plan->block_tokens < 1) {

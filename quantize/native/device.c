@@ -6,9 +6,10 @@
  * if the device did not exist. */
 #include "device.h"
 
-#include "attention.h"
+#include "device_ops.h"
 #include "team.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,95 +50,26 @@ const st_device_ggml *st_device_ggml_api(void) {
     return &ggml;
 }
 
-/* ---------------------------------------------------------------- operations */
-
-static float param(const struct ggml_tensor *op, int i) {
-    float x;
-    memcpy(&x, &op->op_params[i], sizeof x);
-    return x;
-}
-
-static bool fits(int64_t n) {
-    return n > 0 && n < INT32_MAX;
-}
-
-/* A FLASH_ATTN_EXT node as a job; false if it is not one for this device. */
-static bool job_of(const struct ggml_tensor *op, st_attn_job *job) {
-    const struct ggml_tensor *q = op->src[0];
-    const struct ggml_tensor *k = op->src[1];
-    const struct ggml_tensor *v = op->src[2];
-    const struct ggml_tensor *mask = op->src[3];
-    const struct ggml_tensor *sinks = op->src[4];
-    memset(job, 0, sizeof *job);
-    job->type_k = st_row_type_find(k->type);
-    job->type_v = st_row_type_find(v->type);
-    for (int i = 0; i < 4; i++) {
-        if (!fits(q->ne[i]) || !fits(k->ne[i]) || !fits(v->ne[i])) {
-            return false;
-        }
-    }
-    if (job->type_k == NULL || job->type_v == NULL || q->type != GGML_F32 || op->type != GGML_F32 ||
-        q->nb[0] != sizeof(float) || k->nb[0] != (size_t)job->type_k->type_size ||
-        v->nb[0] != (size_t)job->type_v->type_size || op->nb[0] != sizeof(float) || k->ne[0] != q->ne[0] ||
-        k->ne[1] != v->ne[1] || k->ne[2] != v->ne[2] || k->ne[3] != q->ne[3] || v->ne[3] != q->ne[3]) {
-        return false;
-    }
-    /* the result is contiguous, (value, head, token, stream) */
-    if (op->ne[0] != v->ne[0] || op->ne[1] != q->ne[2] || op->ne[2] != q->ne[1] || op->ne[3] != q->ne[3] ||
-        op->nb[1] != op->nb[0] * (size_t)op->ne[0] || op->nb[2] != op->nb[1] * (size_t)op->ne[1] ||
-        op->nb[3] != op->nb[2] * (size_t)op->ne[2]) {
-        return false;
-    }
-    if (param(op, 1) != 0.0f) { /* ALiBi */
-        return false;
-    }
-    if (sinks != NULL && (sinks->type != GGML_F32 || sinks->ne[0] != q->ne[2] || sinks->nb[0] != sizeof(float))) {
-        return false;
-    }
-    if (mask != NULL) {
-        if (mask->type != GGML_F16 || mask->nb[0] != 2 || mask->ne[0] < k->ne[1] || mask->ne[1] < q->ne[1]) {
-            return false;
-        }
-        job->mask = mask->data;
-        job->mask_token = mask->nb[1];
-        job->mask_head = mask->nb[2];
-        job->mask_stream = mask->nb[3];
-        job->mask_heads = (int32_t)mask->ne[2];
-        job->mask_streams = (int32_t)mask->ne[3];
-    }
-    job->dk = (int32_t)q->ne[0];
-    job->dv = (int32_t)v->ne[0];
-    job->n_tokens = (int32_t)q->ne[1];
-    job->n_cells = (int32_t)k->ne[1];
-    job->n_head = (int32_t)q->ne[2];
-    job->n_head_kv = (int32_t)k->ne[2];
-    job->n_stream = (int32_t)q->ne[3];
-    job->q = q->data;
-    job->k = k->data;
-    job->v = v->data;
-    job->q_token = q->nb[1];
-    job->q_head = q->nb[2];
-    job->q_stream = q->nb[3];
-    job->k_cell = k->nb[1];
-    job->k_head = k->nb[2];
-    job->k_stream = k->nb[3];
-    job->v_cell = v->nb[1];
-    job->v_head = v->nb[2];
-    job->v_stream = v->nb[3];
-    job->scale = param(op, 0);
-    job->softcap = param(op, 2);
-    job->sinks = sinks != NULL ? sinks->data : NULL;
-    job->out = op->data;
-    return st_attn_refuses(job) == NULL;
-}
-
 /* ---------------------------------------------------------------- a backend (one per context) */
 
 typedef struct backend {
     struct ggml_backend base;
+    int64_t number;
     int n_threads;
     st_attn_memory memory;
+    st_tail *tail;
+    struct backend *next;
 } backend;
+
+/* All of them, so that a number can be looked up after its context has gone. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static backend *backends;
+static int64_t n_created;
+
+/* What contexts get that are created from now on. */
+static _Atomic int32_t next_window, next_first;
+/* Once a tail has been asked for, the device writes the caches itself. */
+static _Atomic bool writes;
 
 static const char *get_name(ggml_backend_t b) {
     (void)b;
@@ -146,6 +78,15 @@ static const char *get_name(ggml_backend_t b) {
 
 static void free_backend(ggml_backend_t b) {
     backend *self = b->context;
+    pthread_mutex_lock(&lock);
+    for (backend **at = &backends; *at != NULL; at = &(*at)->next) {
+        if (*at == self) {
+            *at = self->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    st_tail_free(self->tail);
     free(self->memory.base);
     free(self);
 }
@@ -166,13 +107,20 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
         case GGML_OP_TRANSPOSE:
             break;
         case GGML_OP_FLASH_ATTN_EXT:
-            if (!job_of(node, &job)) {
+            if (!st_attention_of(node, &job)) {
                 return GGML_STATUS_FAILED;
+            }
+            if (st_tail_on(self->tail)) {
+                st_show_tail(node, &job, self->tail);
             }
             if (!st_attn_run(&job, self->n_threads, &self->memory)) {
                 return GGML_STATUS_ALLOC_FAILED;
             }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
+            break;
+        case GGML_OP_SET_ROWS:
+            st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL);
+            atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
             break;
         default:
             return GGML_STATUS_FAILED;
@@ -221,9 +169,14 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
                                0x61, 0x74, 0x74, 0x6e, 0x20, 0x64, 0x65, 0x76};
     (void)params;
     backend *self = calloc(1, sizeof *self);
-    if (self == NULL) {
+    st_tail *tail = st_tail_new();
+    if (self == NULL || tail == NULL) {
+        free(self);
+        st_tail_free(tail);
         return NULL;
     }
+    self->tail = tail;
+    st_tail_resize(tail, atomic_load(&next_window), atomic_load(&next_first));
     self->base.guid = guid;
     self->base.iface.get_name = get_name;
     self->base.iface.free = free_backend;
@@ -231,6 +184,11 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     self->base.device = dev;
     self->base.context = self;
     self->n_threads = 1;
+    pthread_mutex_lock(&lock);
+    self->number = ++n_created;
+    self->next = backends;
+    backends = self;
+    pthread_mutex_unlock(&lock);
     return &self->base;
 }
 
@@ -242,8 +200,12 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t dev) {
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
     st_attn_job job;
-    return op->op == GGML_OP_FLASH_ATTN_EXT && atomic_load_explicit(&active, memory_order_relaxed) &&
-           job_of(op, &job);
+    if (!atomic_load_explicit(&active, memory_order_relaxed)) {
+        return false;
+    }
+    return op->op == GGML_OP_FLASH_ATTN_EXT
+               ? st_attention_of(op, &job)
+               : op->op == GGML_OP_SET_ROWS && atomic_load_explicit(&writes, memory_order_relaxed) && st_writes_cache(op);
 }
 
 static bool device_supports_buft(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft) {
@@ -334,4 +296,92 @@ void st_device_switch(bool on) {
 void st_device_count(st_device_counters *counters) {
     counters->attention = atomic_load(&n_attention);
     counters->set_rows = atomic_load(&n_set_rows);
+}
+
+/* ---------------------------------------------------------------- age tiers */
+
+void st_device_tail_next(int32_t window, int32_t first) {
+    atomic_store(&next_window, window);
+    atomic_store(&next_first, first);
+    if (window > 0 || first > 0) {
+        atomic_store(&writes, true);
+    }
+}
+
+int64_t st_device_last(void) {
+    pthread_mutex_lock(&lock);
+    const int64_t number = n_created;
+    pthread_mutex_unlock(&lock);
+    return number;
+}
+
+/* The lock keeps the backend from going while its tail is used; a context is not computed with and
+ * changed at once. */
+static st_tail *lock_tail(int64_t number) {
+    pthread_mutex_lock(&lock);
+    for (backend *b = backends; b != NULL; b = b->next) {
+        if (b->number == number) {
+            return b->tail;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+bool st_device_tail_resize(int64_t number, int32_t window, int32_t first) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return false;
+    }
+    st_tail_resize(tail, window, first);
+    pthread_mutex_unlock(&lock);
+    if (window > 0 || first > 0) {
+        atomic_store(&writes, true);
+    }
+    return true;
+}
+
+bool st_device_tail_fill(int64_t number, int32_t layer, bool value, const int32_t *cells, int32_t n,
+                         const float *values, int32_t n_values, const char *packed, size_t row_bytes) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return false;
+    }
+    const st_cache_id id = {layer, value};
+    const bool done = st_tail_on(tail) && st_tail_fill(tail, id, cells, n, values, n_values, packed, row_bytes);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int32_t st_device_tail_read(int64_t number, int32_t layer, bool value, int32_t room, int32_t n_values,
+                            int32_t *cells, uint16_t *values) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return -1;
+    }
+    const st_cache_id id = {layer, value};
+    const int32_t n = st_tail_read(tail, id, room, n_values, cells, values);
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
+int64_t st_device_tail_bytes(int64_t number) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return -1;
+    }
+    const int64_t bytes = (int64_t)st_tail_bytes(tail);
+    pthread_mutex_unlock(&lock);
+    return bytes;
+}
+
+int32_t st_device_tail_rows(int64_t number, int32_t layer, bool value) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return -1;
+    }
+    const st_cache_id id = {layer, value};
+    const int32_t n = st_tail_rows(tail, id);
+    pthread_mutex_unlock(&lock);
+    return n;
 }

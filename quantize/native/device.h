@@ -1,6 +1,7 @@
 /* The ggml backend device that takes attention, and what it says of itself.
  *
- *   device.c            the device: which operations it takes, and their translation to st_attn_job
+ *   device.c            the device: which operations it takes, and its registration
+ *   device_ops.c        ggml's operations translated to st_attn_job and to the tail
  *   attention_check.c   the checks before it is registered: layout of ggml's structs, results
  *   ggml_backend_abi.h  ggml's structs */
 #ifndef STRETCH_DEVICE_H
@@ -57,7 +58,23 @@ typedef struct st_device_counters {
 
 ST_API void st_device_count(st_device_counters *counters);
 
-/* Shared with attention_check.c. */
+/* ---------------------------------------------------------------- age tiers (tail.h), by context
+ * A context's backend is known by the number that st_device_last() gives right after the context was
+ * created; of one that is gone the functions say so (false, -1). */
+
+/* Contexts that are created from now on keep `window` rows and the cells below `first` exactly. */
+ST_API void st_device_tail_next(int32_t window, int32_t first);
+ST_API int64_t st_device_last(void);
+ST_API bool st_device_tail_resize(int64_t backend, int32_t window, int32_t first);
+ST_API bool st_device_tail_fill(int64_t backend, int32_t layer, bool value, const int32_t *cells, int32_t n,
+                                const float *values, int32_t n_values, const char *packed, size_t row_bytes);
+/* The rows of stream 0 that are kept, see st_tail_read(). */
+ST_API int32_t st_device_tail_read(int64_t backend, int32_t layer, bool value, int32_t room, int32_t n_values,
+                                   int32_t *cells, uint16_t *values);
+ST_API int64_t st_device_tail_bytes(int64_t backend);
+ST_API int32_t st_device_tail_rows(int64_t backend, int32_t layer, bool value);
+
+/* ---------------------------------------------------------------- shared by device*.c and attention_check.c */
 const st_device_ggml *st_device_ggml_api(void);
 ggml_backend_dev_t st_device_get(void);
 const char *st_device_check(void);

@@ -86,10 +86,10 @@ static void *worker(void *arg) {
 
 static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
-static void run_in_pool(call *c) {
+static void run_in_pool(call *c, int threads) {
     pthread_mutex_lock(&one_at_a_time); /* two contexts may compute at once */
     pthread_mutex_lock(&pool.lock);
-    while (pool.n_worker < c->n - 1 && pool.n_worker < MAX_WORKERS) {
+    while (pool.n_worker < threads - 1 && pool.n_worker < MAX_WORKERS) {
         pthread_t id;
         if (pthread_create(&id, NULL, worker, (void *)(size_t)pool.n_worker) != 0) {
             break;
@@ -97,7 +97,7 @@ static void run_in_pool(call *c) {
         pthread_detach(id);
         pool.n_worker++;
     }
-    pool.n_wanted = c->n - 1 < pool.n_worker ? c->n - 1 : pool.n_worker;
+    pool.n_wanted = threads - 1 < pool.n_worker ? threads - 1 : pool.n_worker;
     pool.call = c;
     atomic_store(&pool.working, pool.n_wanted);
     atomic_fetch_add(&pool.generation, 1);
@@ -110,13 +110,18 @@ static void run_in_pool(call *c) {
     pthread_mutex_unlock(&one_at_a_time);
 }
 
-void st_team_run(int n, st_team_fn fn, void *arg) {
-    call c = {fn, arg, n, 0};
-    if (n <= 1) {
+void st_team_each(int n, int n_parts, st_team_fn fn, void *arg) {
+    call c = {fn, arg, n_parts, 0};
+    const int threads = n < n_parts ? n : n_parts;
+    if (threads <= 1) {
         take_part(&c);
     } else if (gomp_parallel != NULL) {
-        gomp_parallel(take_part, &c, (unsigned)n, 0);
+        gomp_parallel(take_part, &c, (unsigned)threads, 0);
     } else {
-        run_in_pool(&c);
+        run_in_pool(&c, threads);
     }
+}
+
+void st_team_run(int n, st_team_fn fn, void *arg) {
+    st_team_each(n, n, fn, arg);
 }

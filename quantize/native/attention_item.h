@@ -1,0 +1,112 @@
+/* What one thread knows and keeps while it computes an item (see attention_tile.h). */
+#include "attention.h"
+#include "f16.h"
+
+#include <math.h>
+#include <string.h>
+
+enum {
+    TILE = ST_ATTN_TILE,
+    WIDTH = 2 * VL,
+    N_STRIP = TILE / WIDTH, /* strips of a K tile */
+    VECS = TILE / VL,
+    CHUNK = 16, /* values (f32) or pairs (int16) of a query row that lie together, see prepare_queries() */
+};
+
+static const float LOG2E = 1.4426950408889634f;
+
+typedef struct scratch {
+    int8_t *codes; /* (TILE, dim) */
+    float *rows;   /* (TILE, dim) */
+    void *kt;      /* int32 (N_STRIP, dk / 2, WIDTH) or f32 (N_STRIP, dk, WIDTH) */
+    float *ks, *ko;
+    void *vt; /* int32 (strips, TILE / 2, WIDTH) or f32 (strips, TILE, WIDTH) */
+    float *vs, *vo;
+    float *lift, *unlift; /* e_c and 2^-e_c */
+    int32_t *q_i16; /* pairs of int16 (rows, dk / 2) */
+    float *q_f32;   /* (rows, dk) */
+    float *q_scale, *q_sum;
+    float *o, *m, *l;
+    float *s;     /* (MAX_ROWS, TILE): scores, then P */
+    int16_t *p16; /* (n_group_v, MAX_ROWS, TILE) */
+    float *f;     /* (MAX_ROWS, n_group_v): factor of this tile's sums */
+    float *p_off; /* (MAX_ROWS, n_group_v): offsets of V, summed */
+    float *alpha; /* (MAX_ROWS): factor of the sums so far */
+} scratch;
+
+/* What is known of one item while it runs. */
+typedef struct item {
+    const st_attn_plan *plan;
+    int32_t stream, head_kv, token0, n_tokens, n_rows;
+    int32_t cell1; /* one past the last cell */
+    scratch x;
+} item;
+
+/* What the mask says of one token in one tile. */
+enum { HIDDEN = 0, PLAIN = 1, MIXED = 2 };
+
+/* What is known of one tile. */
+typedef struct tile {
+    int32_t cell; /* its first */
+    int32_t n;    /* cells in it */
+    bool seen;    /* by any token */
+    bool k_integers, v_integers;
+    uint8_t of_token[ST_ATTN_ROWS];
+    uint16_t hidden[TILE]; /* 0xffff where no token sees the cell */
+} tile;
+
+static inline int32_t padded(int32_t n) {
+    return (n + WIDTH - 1) / WIDTH * WIDTH;
+}
+
+/* ---------------------------------------------------------------- scratch */
+
+static void *take(char **at, size_t bytes) {
+    char *p = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+/* Whether any tile is multiplied as f32. */
+static inline bool rows_f32(const st_attn_side *side, const st_exact *exact) {
+    return !side->integers || exact != NULL;
+}
+
+static size_t lay_out(const st_attn_plan *plan, scratch *x, char *base) {
+    const size_t rows = (size_t)plan->max_rows;
+    const size_t dk = (size_t)plan->k.dim;
+    const size_t dv = (size_t)padded(plan->v.dim);
+    const size_t dim = dk > dv ? dk : dv;
+    const size_t gk = (size_t)plan->k.n_group;
+    const size_t gv = (size_t)plan->v.n_group;
+    char *at = base;
+    x->codes = take(&at, TILE * dim);
+    x->rows = take(&at, TILE * dim * 4);
+    x->kt = take(&at, TILE * dk * (rows_f32(&plan->k, plan->job.exact_k) ? 4 : 2));
+    x->ks = take(&at, gk * TILE * 4);
+    x->ko = take(&at, gk * TILE * 4);
+    x->vt = take(&at, TILE * dv * (rows_f32(&plan->v, plan->job.exact_v) ? 4 : 2));
+    x->vs = take(&at, gv * TILE * 4);
+    x->vo = take(&at, gv * TILE * 4);
+    x->lift = take(&at, TILE * 4);
+    x->unlift = take(&at, TILE * 4);
+    x->q_i16 = take(&at, plan->k.integers ? rows * dk * 2 : 0);
+    x->q_f32 = take(&at, rows_f32(&plan->k, plan->job.exact_k) ? rows * dk * 4 : 0);
+    x->q_scale = take(&at, rows * 4);
+    x->q_sum = take(&at, rows * gk * 4);
+    x->o = take(&at, rows * dv * 4);
+    x->m = take(&at, rows * 4);
+    x->l = take(&at, rows * 4);
+    x->s = take(&at, MAX_ROWS * TILE * 4);
+    x->p16 = take(&at, MAX_ROWS * gv * TILE * 2);
+    x->f = take(&at, MAX_ROWS * gv * 4);
+    x->p_off = take(&at, MAX_ROWS * gv * 4);
+    x->alpha = take(&at, MAX_ROWS * 4);
+    return (size_t)(at - base);
+}
+
+static size_t scratch_bytes(const st_attn_plan *plan) {
+    scratch x;
+    return lay_out(plan, &x, NULL);
+}
+

@@ -1,0 +1,326 @@
+/* The operands of an item: query rows, the mask of a tile, K and V of a tile (see attention_tile.h). */
+/* ---------------------------------------------------------------- the query rows */
+
+static inline const float *query(const item *it, int32_t row) {
+    const st_attn_job *job = &it->plan->job;
+    const int32_t per = it->plan->heads_per_kv;
+    const int32_t token = it->token0 + row / per;
+    const int32_t head = it->head_kv * per + row % per;
+    return (const float *)(job->q + (size_t)it->stream * job->q_stream + (size_t)head * job->q_head +
+                           (size_t)token * job->q_token);
+}
+
+static inline void query_f32(const item *it, int32_t row, float factor, float *out) {
+    const float *q = query(it, row);
+    for (int32_t d = 0; d < it->plan->k.dim; d += VL) {
+        vf_store(out + d, vf_mul(vf_load(q + d), vf_set1(factor)));
+    }
+}
+
+/* Q = u q with |q| <= 32767, in the order of pack_k_codes_vl(). */
+static inline void query_i16(const item *it, int32_t row, float factor, int16_t *out) {
+    const st_attn_side *k = &it->plan->k;
+    const float *q = query(it, row);
+    vf top = vf_zero();
+    for (int32_t d = 0; d < k->dim; d += VL) {
+        const vf v = vf_load(q + d);
+        top = vf_max(top, vf_max(v, vf_mul(v, vf_set1(-1.0f))));
+    }
+    const float largest = vf_hmax(top);
+    const vf inverse = vf_set1(largest > 0.0f ? 32767.0f / largest : 0.0f);
+    it->x.q_scale[row] = largest / 32767.0f * factor;
+    int16_t plain[ST_ATTN_MAX_DIM];
+    for (int32_t d = 0; d < k->dim; d += VL) {
+        vf_store_i16(plain + d, vf_mul(vf_load(q + d), inverse));
+    }
+    for (int32_t g = 0; k->type->has_offset && g < k->n_group; g++) {
+        int32_t sum = 0;
+        for (int32_t d = g * k->group; d < (g + 1) * k->group; d++) {
+            sum += plain[d];
+        }
+        it->x.q_sum[row * k->n_group + g] = (float)sum;
+    }
+    for (int32_t d = 0; d < k->dim; d += 4) {
+        out[d] = plain[d];
+        out[d + 1] = plain[d + 2];
+        out[d + 2] = plain[d + 1];
+        out[d + 3] = plain[d + 3];
+    }
+}
+
+/* Rows are multiplied MAX_ROWS (12 or 6) at a time, what is left over in smaller groups. */
+static inline int32_t group_of_rows(int32_t left) {
+    if (MAX_ROWS == 12 && left >= 8) {
+        return left >= 12 ? 12 : 8;
+    }
+    return left >= 6 ? 6 : left >= 4 ? 4 : left;
+}
+
+/* Lanes of 32 bits of row `row + r`, as (group of n rows, chunk, row, CHUNK). */
+static inline void place(const int32_t *line, int32_t lanes, void *q, int32_t row, int32_t r, int32_t n) {
+    int32_t *out = (int32_t *)q + (size_t)row * (size_t)lanes + (size_t)r * CHUNK;
+    for (int32_t i = 0; i < lanes; i += CHUNK, out += n * CHUNK) {
+        memcpy(out, line + i, CHUNK * sizeof line[0]);
+    }
+}
+
+static void prepare_queries(item *it) {
+    const st_attn_side *k = &it->plan->k;
+    const float to_log2 = it->plan->job.softcap > 0.0f ? it->plan->job.scale / it->plan->job.softcap
+                                                       : it->plan->job.scale * LOG2E;
+    for (int32_t row = 0, n = 0; row < it->n_rows; row += n) {
+        n = group_of_rows(it->n_rows - row);
+        for (int32_t r = 0; r < n; r++) {
+            int32_t line[ST_ATTN_MAX_DIM];
+            if (k->integers) {
+                query_i16(it, row + r, to_log2, (int16_t *)line);
+                place(line, k->dim / 2, it->x.q_i16, row, r, n);
+            }
+            if (rows_f32(k, it->plan->job.exact_k)) {
+                query_f32(it, row + r, to_log2, (float *)line);
+                place(line, k->dim, it->x.q_f32, row, r, n);
+            }
+        }
+    }
+    memset(it->x.o, 0, (size_t)it->n_rows * (size_t)padded(it->plan->v.dim) * sizeof(float));
+    for (int32_t r = 0; r < it->n_rows; r++) {
+        it->x.m[r] = -INFINITY;
+        it->x.l[r] = 0.0f;
+    }
+}
+
+/* ---------------------------------------------------------------- the mask of a tile */
+
+static inline const uint16_t *mask_row(const item *it, int32_t row, int32_t cell) {
+    const st_attn_job *job = &it->plan->job;
+    const int32_t per = it->plan->heads_per_kv;
+    const int32_t head = it->head_kv * per + row % per;
+    return (const uint16_t *)(job->mask + (size_t)(it->stream % job->mask_streams) * job->mask_stream +
+                              (size_t)(head % job->mask_heads) * job->mask_head +
+                              (size_t)(it->token0 + row / per) * job->mask_token) +
+           cell;
+}
+
+static void read_mask(const item *it, tile *t) {
+    const int32_t n = it->cell1 - t->cell < TILE ? it->cell1 - t->cell : TILE;
+    const int32_t per = it->plan->heads_per_kv;
+    t->n = n;
+    t->seen = false;
+    if (it->plan->job.mask == NULL || it->plan->job.mask_heads > 1) {
+        /* no mask, or one for every head: nothing is left out, and each row reads its own if there is one */
+        memset(t->hidden, 0, (size_t)n * sizeof t->hidden[0]);
+        memset(t->hidden + n, 0xff, (size_t)(TILE - n) * sizeof t->hidden[0]);
+        memset(t->of_token, it->plan->job.mask == NULL && n == TILE ? PLAIN : MIXED, (size_t)it->n_tokens);
+        t->seen = true;
+        return;
+    }
+    memset(t->hidden, 0xff, sizeof t->hidden);
+    for (int32_t i = 0; i < it->n_tokens; i++) {
+        const uint16_t *m = mask_row(it, i * per, t->cell);
+        uint16_t some = 0;        /* any bit set: not all zero */
+        uint16_t hidden = 0xffff; /* all are -inf */
+        if (n == TILE) {
+            for (int32_t c = 0; c < TILE; c++) {
+                const uint16_t inf = (uint16_t)-(m[c] == 0xfc00);
+                some |= m[c];
+                hidden &= inf;
+                t->hidden[c] &= inf;
+            }
+        } else {
+            some = 0xffff;
+            for (int32_t c = 0; c < n; c++) {
+                const uint16_t inf = (uint16_t)-(m[c] == 0xfc00);
+                hidden &= inf;
+                t->hidden[c] &= inf;
+            }
+        }
+        t->of_token[i] = hidden ? HIDDEN : some ? MIXED : PLAIN;
+        t->seen |= !hidden;
+    }
+}
+
+/* ---------------------------------------------------------------- unpacking a tile */
+
+/* How the rows of a tile are found: in the cache, or among the exact ones. */
+typedef struct source {
+    const st_attn_side *side;
+    const char *base; /* the first row of the tile */
+    size_t stride;    /* of cells */
+    size_t head_at;   /* bytes from a cell's first head to this one */
+    const st_exact *exact; /* of the stream; NULL */
+} source;
+
+static inline source source_of(const item *it, const st_attn_side *side, const char *base, size_t stream,
+                               size_t head, size_t stride, const st_exact *exact, const tile *t) {
+    const source s = {side,
+                      base + (size_t)it->stream * stream + (size_t)it->head_kv * head + (size_t)t->cell * stride, stride,
+                      (size_t)it->head_kv * head, exact != NULL ? exact + it->stream : NULL};
+    return s;
+}
+
+/* The exact rows that this item reads in the tile, by cell. False if there are none. */
+static bool find_exact(const item *it, const source *s, const tile *t, const st_exact_row *by_cell[TILE]) {
+    if (s->exact == NULL) {
+        return false;
+    }
+    bool any = false;
+    for (int32_t i = s->exact->first[t->cell / TILE]; i >= 0; i = s->exact->rows[i].next) {
+        const st_exact_row *row = &s->exact->rows[i];
+        if (row->order >= it->token0 - it->plan->job.exact_window) {
+            if (!any) {
+                memset(by_cell, 0, TILE * sizeof by_cell[0]);
+            }
+            by_cell[row->cell % TILE] = row;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* Codes of the tile into x.codes, scales and offsets by (group, cell). Cells that no row sees are not
+ * read: they may hold anything, and count as zero. */
+static void read_codes(const item *it, const source *s, const tile *t, int32_t ld, float *scales,
+                       float *offsets) {
+    const st_attn_side *side = s->side;
+    float scale[ST_ATTN_MAX_DIM / 32];
+    float offset[ST_ATTN_MAX_DIM / 32];
+    const int32_t n_group = side->n_group;
+    for (int32_t c = 0; c < TILE; c++) {
+        int8_t *codes = it->x.codes + (size_t)c * (size_t)ld;
+        if (t->hidden[c]) {
+            memset(codes, 0, (size_t)ld);
+            for (int32_t g = 0; g < n_group; g++) {
+                scales[g * TILE + c] = 0.0f;
+                offsets[g * TILE + c] = 0.0f;
+            }
+            continue;
+        }
+        side->type->to_i8(s->base + (size_t)c * s->stride, codes, scale, offset, side->dim);
+        for (int32_t g = 0; g < n_group; g++) {
+            scales[g * TILE + c] = scale[g];
+        }
+        if (side->type->has_offset) { /* codes from 0 up: centred, so that their rounding errors are small */
+            const int8_t middle = (int8_t)((side->type->q_max + 1) / 2);
+            for (int32_t d = 0; d < side->dim; d++) {
+                codes[d] = (int8_t)(codes[d] - middle);
+            }
+            for (int32_t g = 0; g < n_group; g++) {
+                offsets[g * TILE + c] = offset[g] + scale[g] * (float)middle;
+            }
+        }
+    }
+}
+
+/* The tile as f32 into x.rows. `by_cell` is NULL, or names exact rows: they are taken where the cache
+ * still holds what was made from them. */
+static void read_rows(const item *it, const source *s, const tile *t, int32_t ld,
+                      const st_exact_row *const *by_cell) {
+    const st_attn_side *side = s->side;
+    const st_row_type *f16 = it->plan->f16;
+    const size_t bytes = st_row_size(side->type, side->dim);
+    for (int32_t c = 0; c < TILE; c++) {
+        float *row = it->x.rows + (size_t)c * (size_t)ld;
+        const char *cached = s->base + (size_t)c * s->stride;
+        if (t->hidden[c]) {
+            memset(row, 0, (size_t)ld * sizeof(float));
+        } else if (by_cell != NULL && by_cell[c] != NULL &&
+                   memcmp(by_cell[c]->packed + s->head_at, cached, bytes) == 0) {
+            f16->to_f32(by_cell[c]->values + (size_t)it->head_kv * (size_t)side->dim, row, side->dim);
+        } else {
+            side->type->to_f32(cached, row, side->dim);
+        }
+    }
+}
+
+static void unpack_k(const item *it, tile *t) {
+    const st_attn_job *job = &it->plan->job;
+    const st_attn_side *k = &it->plan->k;
+    const source s = source_of(it, k, job->k, job->k_stream, job->k_head, job->k_cell, job->exact_k, t);
+    const int32_t dim = k->dim;
+    const st_exact_row *exact[TILE];
+    const bool any = find_exact(it, &s, t, exact);
+    t->k_integers = k->integers && !any;
+    if (t->k_integers) {
+        read_codes(it, &s, t, dim, it->x.ks, it->x.ko);
+        for (int32_t c = 0; c < TILE; c += VL) {
+            int32_t *strip = (int32_t *)it->x.kt + (size_t)(c / WIDTH) * (size_t)(dim / 2) * WIDTH;
+            pack_k_codes_vl(it->x.codes + (size_t)c * (size_t)dim, dim, strip, WIDTH, c % WIDTH);
+        }
+    } else {
+        read_rows(it, &s, t, dim, any ? exact : NULL);
+        for (int32_t c = 0; c < TILE; c += VL) {
+            float *strip = (float *)it->x.kt + (size_t)(c / WIDTH) * (size_t)dim * WIDTH;
+            pack_k_f32_vl(it->x.rows + (size_t)c * (size_t)dim, dim, strip, WIDTH, c % WIDTH);
+        }
+    }
+}
+
+/* e_c, and s_cg becomes 32767 s_cg 2^-e_c. Values that are 2^-40 of the largest of the tile or less count
+ * as that small: they stay in the sum of the softmax and add nothing to the output. */
+static void lift_values(const item *it) {
+    const st_attn_side *v = &it->plan->v;
+    float size[TILE];
+    float largest = 0.0f;
+    for (int32_t c = 0; c < TILE; c++) {
+        size[c] = 0.0f;
+    }
+    for (int32_t g = 0; g < v->n_group; g++) {
+        for (int32_t c = 0; c < TILE; c++) {
+            const float s = fabsf(it->x.vs[g * TILE + c]);
+            size[c] = s > size[c] ? s : size[c];
+        }
+    }
+    for (int32_t c = 0; c < TILE; c++) {
+        largest = size[c] > largest ? size[c] : largest;
+    }
+    const float least = largest > 0x1p-60f ? largest * 0x1p-40f : 0x1p-100f;
+    for (int32_t c = 0; c < TILE; c++) {
+        const float s = size[c] > least ? size[c] : least;
+        const int32_t e = (int32_t)(st_f32_bits(s) >> 23) - 126; /* 2^(e-1) <= s < 2^e */
+        it->x.lift[c] = (float)e;
+        it->x.unlift[c] = st_f32_from_bits((uint32_t)(127 - e) << 23);
+    }
+    for (int32_t g = 0; g < v->n_group; g++) {
+        for (int32_t c = 0; c < TILE; c++) {
+            it->x.vs[g * TILE + c] *= 32767.0f * it->x.unlift[c];
+        }
+    }
+    if (v->type->has_offset) {
+        for (int32_t g = 0; g < v->n_group; g++) {
+            for (int32_t c = 0; c < TILE; c++) {
+                it->x.vo[g * TILE + c] *= it->x.unlift[c];
+            }
+        }
+    }
+}
+
+static void unpack_v(const item *it, tile *t) {
+    const st_attn_job *job = &it->plan->job;
+    const st_attn_side *v = &it->plan->v;
+    const source s = source_of(it, v, job->v, job->v_stream, job->v_head, job->v_cell, job->exact_v, t);
+    const int32_t dim = padded(v->dim);
+    const st_exact_row *exact[TILE];
+    const bool any = find_exact(it, &s, t, exact);
+    t->v_integers = v->integers && !any;
+    if (t->v_integers) {
+        read_codes(it, &s, t, dim, it->x.vs, it->x.vo);
+        for (int32_t d = 0; d < dim; d += WIDTH) {
+            int32_t *strip = (int32_t *)it->x.vt + (size_t)(d / WIDTH) * (TILE / 2) * WIDTH;
+            for (int32_t c = 0; c < TILE; c += 2) {
+                const int8_t *a = it->x.codes + (size_t)c * (size_t)dim + d;
+                pack_v_codes_pair(a, a + dim, strip + (c / 2) * WIDTH);
+            }
+        }
+        lift_values(it);
+    } else {
+        read_rows(it, &s, t, dim, any ? exact : NULL);
+        for (int32_t d = 0; d < dim; d += WIDTH) {
+            float *strip = (float *)it->x.vt + (size_t)(d / WIDTH) * TILE * WIDTH;
+            for (int32_t c = 0; c < TILE; c++) {
+                const float *row = it->x.rows + (size_t)c * (size_t)dim + d;
+                vf_store(strip + c * WIDTH, vf_load(row));
+                vf_store(strip + c * WIDTH + VL, vf_load(row + VL));
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+/* ggml's operations in the library's own terms. */
+#ifndef STRETCH_DEVICE_OPS_H
+#define STRETCH_DEVICE_OPS_H
+
+#include "attention.h"
+#include "ggml_backend_abi.h"
+#include "tail.h"
+
+/* A FLASH_ATTN_EXT node as a job; false if it is not one for this device. */
+bool st_attention_of(const struct ggml_tensor *op, st_attn_job *job);
+
+/* Whether a SET_ROWS node writes f32 rows to a cache. */
+bool st_writes_cache(const struct ggml_tensor *op);
+
+/* Let the job read what `tail` has of its caches exactly. */
+void st_show_tail(const struct ggml_tensor *op, st_attn_job *job, st_tail *tail);
+
+/* Write the rows, and let `tail` (NULL: none) keep them. */
+void st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail);
+
+#endif
