@@ -31,7 +31,10 @@ class NativeStatus:
     """Instruction set in use: portable, neon, avx2 or avx512; empty if not loaded."""
 
 
-NOT_BUILT = "Stretch's native library is not there: it is compiled when Stretch is installed, which needs a C compiler."
+NOT_BUILT = (
+    "Stretch's native library is not there: it is compiled when Stretch is installed,"
+    " which needs a C compiler (and Linux or macOS)."
+)
 
 
 def find() -> Path | None:

@@ -96,7 +96,8 @@ def _parity(bits: NDArray[np.int64], taps: tuple[int, ...]) -> NDArray[np.int64]
 def subsets() -> NDArray[np.int64]:
     """Subset 0..3 of each window of seven path bits (newest in bit 0), shape (128,)."""
     window = np.arange(2 * _STATES)
-    return 2 * _parity(window, HI_TAPS) + _parity(window, LO_TAPS)
+    subset: NDArray[np.int64] = 2 * _parity(window, HI_TAPS) + _parity(window, LO_TAPS)
+    return subset
 
 
 def candidates(fmt: TrellisFormat) -> NDArray[np.int64]:
@@ -105,11 +106,14 @@ def candidates(fmt: TrellisFormat) -> NDArray[np.int64]:
     A class is a subset, or for `by_path` formats 4 * path bit + subset.
     """
     table = fmt.levels.astype(np.int64)
+    by_class: NDArray[np.int64]
     if fmt.bits == 2:  # the point index is path bit * 2 + point bit
-        return table[0].reshape(2, 2, 4).transpose(0, 2, 1).reshape(8, 2)
-    if fmt.bits == 3:
-        return table.transpose(0, 2, 1).reshape(8, 4)
-    return table.reshape(8, 4).T
+        by_class = table[0].reshape(2, 2, 4).transpose(0, 2, 1).reshape(8, 2)
+    elif fmt.bits == 3:
+        by_class = table.transpose(0, 2, 1).reshape(8, 4)
+    else:
+        by_class = table.reshape(8, 4).T
+    return by_class
 
 
 def viterbi(metrics: NDArray[np.int32], by_path: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -159,7 +163,7 @@ def _pack(fields: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
     """Values (n, block) of ``width`` bits (1 or 2) into bytes."""
     n, block = fields.shape
     by_field = fields.reshape(n, 4, block // 4)
-    packed = sum(by_field[:, f] << 2 * f for f in range(4))
+    packed = by_field[:, 0] | by_field[:, 1] << 2 | by_field[:, 2] << 4 | by_field[:, 3] << 6
     if width == 1:
         half = block // 8
         packed = packed[:, :half] | packed[:, half:] << 1
@@ -203,7 +207,8 @@ def _sum(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def _round_scale(scale: NDArray[np.float32]) -> NDArray[np.uint16]:
     """To f16 and then to 5 bits of mantissa; the largest finite value at most."""
     bits = np.minimum(scale, np.float32(60000)).astype(np.float16).view(np.uint16).astype(np.int64)
-    return np.minimum((bits + 16) & ~31, 0x7BE0).astype(np.uint16)
+    rounded: NDArray[np.int64] = np.minimum((bits + 16) & ~31, 0x7BE0)
+    return rounded.astype(np.uint16)
 
 
 # ------------------------------------------------------------------ rows
