@@ -88,7 +88,7 @@ class Budget:
 
     def max_ctx(self, settings: CacheSettings) -> int:
         """The longest context of these types that would fit now, at most the trained one."""
-        return self._row(settings.pair, settings).max_ctx
+        return self._row(settings.pair, settings, self.total()).max_ctx
 
     def default_n_ctx(self, settings: CacheSettings) -> int:
         """The length when none is asked for: what fits of the trained length, at most 8192."""
@@ -127,15 +127,17 @@ class Budget:
     def rows(self, settings: CacheSettings) -> tuple[StretchRow, ...]:
         """The stretch table; the present setting has a row too."""
         pairs = [*PRESETS] if settings.pair in PRESETS else [settings.pair, *PRESETS]
-        return tuple(self._row(pair, settings) for pair in pairs)
+        total = self.total()
+        return tuple(self._row(pair, settings, total) for pair in pairs)
 
-    def _row(self, pair: CachePair, settings: CacheSettings) -> StretchRow:
-        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=self.total(), tail=settings.tail)
+    def _row(self, pair: CachePair, settings: CacheSettings, total: int) -> StretchRow:
+        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=total, tail=settings.tail)
 
     def figures(self, cache: Cache) -> MemoryFigures:
         """The memory section of the panel."""
         settings = cache.settings
         plan = self.planner.plan(settings.pair, settings.n_ctx, tail=settings.tail)
+        machine = memory()
         return MemoryFigures(
             weights_mapped=plan.weights_mapped,
             weights_repacked=plan.weights_repacked,
@@ -145,8 +147,8 @@ class Budget:
             overhead=plan.overhead,
             predicted_total=plan.total,
             rss=self._process.rss(),
-            available=available(self._process, plan.weights_mapped),
-            total=memory().total,
+            available=_within_limit(machine.available, self._process, plan.weights_mapped),
+            total=machine.total,
         )
 
 
@@ -159,6 +161,9 @@ def whole_budget(process: Process, mapped: int = 0) -> int:
 
 def available(process: Process, mapped: int = 0) -> int:
     """Bytes that are available to this process now."""
-    machine = memory().available
+    return _within_limit(memory().available, process, mapped)
+
+
+def _within_limit(machine: int, process: Process, mapped: int) -> int:
     limit = ram_limit()
     return machine if limit is None else max(0, min(machine, limit - process.own_bytes(mapped)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 
@@ -16,6 +17,7 @@ def main(log_path: str) -> None:
     """Run the engine until it is told to end."""
     from app.engine.log import EngineLog, take_over_descriptors
 
+    sys.setswitchinterval(0.001)  # the thread that decodes waits at most so long for the figures' thread
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):
         signal.signal(ignored, signal.SIG_IGN)  # the terminal's; the interface decides
     commands, events = take_over_descriptors(Path(log_path))

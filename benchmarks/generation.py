@@ -1,0 +1,216 @@
+"""Generation through the whole engine against a bare llama-cpp-python loop, in one run.
+
+    python -m benchmarks.generation [--model builtin] [--rounds 7] [--threads 0] [--json]
+
+Both write the same replies (same prompt, same samplers, same seeds), in turns. The engine's time is
+taken at the client: from the first text that arrives to the closing event, through the sampler,
+the text stream, the pipe and the decoding of messages. The bare loop only samples, decodes and turns
+tokens into bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+
+import psutil
+
+from app.engine.client import EngineClient
+from app.engine.protocol import (
+    Event,
+    Failed,
+    Finished,
+    Forget,
+    Generate,
+    Load,
+    Loaded,
+    Sampling,
+    Status,
+    TextChunk,
+    Turn,
+)
+from models.resolve import resolve
+
+TURNS = (Turn("user", "Tell me a long story about a dog who looks for the sea."),)
+MAX_TOKENS = 400
+REPLIES = 6
+"""Replies per round: their lengths differ much."""
+N_CTX = 2048
+WANTED = 0.95
+
+
+@dataclass
+class Result:
+    """Medians over the rounds."""
+
+    model: str
+    n_threads: int
+    rounds: int
+    tokens: int
+    engine_tps: float
+    bare_tps: float
+    ratio: float
+    """Median of the ratios of neighbouring rounds."""
+    cpu_ratio: float
+    """The same with the processor time of the processes: it says what the engine adds where other
+    programs disturb the clock, with one thread (idle threads of a pool spin)."""
+
+
+def sampling(seed: int) -> Sampling:
+    """Everything on, and hot, so that replies are long."""
+    return Sampling(
+        temperature=2.5,
+        top_k=40,
+        top_p=0.95,
+        min_p=0.05,
+        repeat_penalty=1.1,
+        seed=seed,
+        max_tokens=MAX_TOKENS,
+    )
+
+
+class Engine:
+    """The engine as the interface uses it."""
+
+    def __init__(self, path: Path, n_threads: int) -> None:
+        self._events: queue.SimpleQueue[tuple[float, Event]] = queue.SimpleQueue()
+        log = Path(tempfile.mkdtemp(prefix="stretch-")) / "engine.log"
+        self.client = EngineClient(lambda event: self._events.put((perf_counter(), event)), log)
+        self.client.start()
+        self.client.send(Load(1, str(path), N_CTX, n_threads=n_threads))
+        self._until(Loaded)
+        self._process = psutil.Process(self.client.pid)
+
+    def _until(self, kind: type[Event]) -> tuple[float, Event, float]:
+        first = 0.0
+        while True:
+            at, event = self._events.get()
+            if isinstance(event, Failed):
+                raise SystemExit(event.message)
+            if isinstance(event, TextChunk) and not first:
+                first = at
+            if isinstance(event, kind) and (not isinstance(event, Status) or event.id):
+                return at, event, first
+
+    def reply(self, seed: int) -> tuple[int, float, float]:
+        """Tokens after the first, the seconds that they took, and processor seconds of all."""
+        self.client.send(Forget(self.client.next_id()))
+        self._until(Status)
+        before = self._cpu_seconds()
+        self.client.send(Generate(self.client.next_id(), TURNS, sampling(seed)))
+        end, finished, first = self._until(Finished)
+        assert isinstance(finished, Finished)
+        return finished.n_generated - 1, end - first, self._cpu_seconds() - before
+
+    def _cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+
+class Bare:
+    """The shortest loop that writes the same reply."""
+
+    def __init__(self, path: Path, n_threads: int) -> None:
+        from app.engine.template import chatml
+        from quantize.llama import Context, Model, send_log_to
+
+        send_log_to(lambda _level, _text: None)
+        self.model = Model(path)
+        self.context = Context(self.model, n_ctx=N_CTX, n_threads=n_threads)
+        self.prompt = self.model.tokenize(chatml(TURNS))
+
+    def reply(self, seed: int) -> tuple[int, float, float]:
+        """As ``Engine.reply``."""
+        import llama_cpp.llama_cpp as L
+
+        s, model = sampling(seed), self.model
+        chain = L.llama_sampler_chain_init(L.llama_sampler_chain_default_params())
+        for sampler in (
+            L.llama_sampler_init_penalties(model.n_vocab, 64, s.repeat_penalty, 0.0, 0.0),
+            L.llama_sampler_init_top_k(s.top_k),
+            L.llama_sampler_init_top_p(s.top_p, 1),
+            L.llama_sampler_init_min_p(s.min_p, 1),
+            L.llama_sampler_init_temp(s.temperature),
+            L.llama_sampler_init_dist(s.seed),
+        ):
+            L.llama_sampler_chain_add(chain, sampler)
+        for token in self.prompt[-64:]:
+            L.llama_sampler_accept(chain, token)
+        before = process_time()
+        self.context.clear()
+        self.context.decode(self.prompt, 0)
+        text, n, began = b"", 0, 0.0
+        while n < MAX_TOKENS:
+            token = L.llama_sampler_sample(chain, self.context.handle, -1)
+            if model.is_end(token):
+                break
+            text += model.piece(token)
+            n += 1
+            if n == 1:
+                began = perf_counter()
+            if n < MAX_TOKENS:
+                self.context.decode_one(token, len(self.prompt) + n - 1)
+        seconds = perf_counter() - began
+        L.llama_sampler_free(chain)
+        return n - 1, seconds, process_time() - before
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="builtin")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    from app.engine.threads import default_threads
+
+    n_threads = args.threads or default_threads()
+    path = resolve(args.model)
+    engine, bare = Engine(path, n_threads), Bare(path, n_threads)
+    engine_tps, bare_tps, ratios, cpu_ratios, tokens = [], [], [], [], 0
+    for number in range(args.rounds + 1):
+        n, seconds, bare_seconds, cpu, bare_cpu = 0, 0.0, 0.0, 0.0, 0.0
+        for seed in range(number * REPLIES, (number + 1) * REPLIES):
+            written, bare_written = engine.reply(seed), bare.reply(seed)
+            if written[0] != bare_written[0]:
+                raise SystemExit(f"The replies differ: {written[0]} and {bare_written[0]} tokens.")
+            n += written[0]
+            seconds += written[1]
+            bare_seconds += bare_written[1]
+            cpu += written[2]
+            bare_cpu += bare_written[2]
+        if number:  # the first round warms both up
+            tokens += n
+            engine_tps.append(n / seconds)
+            bare_tps.append(n / bare_seconds)
+            ratios.append(bare_seconds / seconds)
+            cpu_ratios.append(bare_cpu / cpu)
+    engine.client.close()
+    median = statistics.median
+    result = Result(
+        args.model,
+        n_threads,
+        len(ratios),
+        tokens,
+        median(engine_tps),
+        median(bare_tps),
+        median(ratios),
+        median(cpu_ratios),
+    )
+    if args.json:
+        print(json.dumps(asdict(result)))
+        return
+    print(f"{result.model}, {n_threads} threads, {result.rounds} rounds, {tokens:,} tokens")
+    print(f"engine {result.engine_tps:7.1f} t/s\nbare   {result.bare_tps:7.1f} t/s")
+    print(f"ratio  {result.ratio:.3f} (at least {WANTED} wanted), of processor time {result.cpu_ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
