@@ -16,7 +16,7 @@ from app import paths
 from app.chat import messages as news
 from app.chat.chat_screen import ChatScreen
 from app.chat.commander import Commander
-from app.chat.messages import Notice
+from app.chat.messages import Action, Notice
 from app.chat.session import Session
 from app.chat.themes import DEFAULT_THEME, THEMES
 from app.options import ChatOptions
@@ -104,6 +104,7 @@ class StretchApp(App[int]):
                 self.theme = self._theme_of_settings()
             case "keys":
                 self.set_keymap(dict(self.session.settings.keys))
+                self.chat.use_keys(self.session.settings.keys)
             case "type_k" | "type_v" | "n_ctx" | "tail":
                 s = self.session.settings
                 self.session.set_cache(s.type_k, s.type_v, s.n_ctx or -1, s.tail)
@@ -244,4 +245,4 @@ class StretchApp(App[int]):
             self.copy_text(selected, "marked text")
             self.screen.clear_selection()
         elif not self.session.stop():
-            self.session.notify("^Q leaves; everything is saved.")
+            self.session.notify("Everything is saved.", actions=[Action("leave", "/quit")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events, on
@@ -34,20 +35,20 @@ if TYPE_CHECKING:
     from app.chat.session import Session
 
 KEYS_AT_REST = (
-    Hint("ctrl+k", "cache", "/kv"),
-    Hint("ctrl+t", "next", "/next"),
-    Hint("ctrl+l", "length", "/ctx"),
-    Hint("ctrl+o", "models", "/model"),
-    Hint("ctrl+r", "chats", "/chats"),
-    Hint("ctrl+p", "palette"),
-    Hint("f1", "help", "/help"),
-    Hint("ctrl+n", "new", "/new"),
-    Hint("f5", "again", "/regenerate"),
-    Hint("ctrl+y", "copy", "/copy"),
-    Hint("f2", "edit", "/edit"),
-    Hint("ctrl+q", "quit", "/quit"),
+    Hint("cache", "/kv"),
+    Hint("next", "/next"),
+    Hint("length", "/ctx"),
+    Hint("models", "/model"),
+    Hint("chats", "/chats"),
+    Hint("palette", key="ctrl+p"),
+    Hint("help", "/help"),
+    Hint("new", "/new"),
+    Hint("again", "/regenerate"),
+    Hint("copy", "/copy"),
+    Hint("edit", "/edit"),
+    Hint("quit", "/quit"),
 )
-KEYS_AT_WORK = (Hint("escape", "stop", "/stop"), *KEYS_AT_REST)
+KEYS_AT_WORK = (Hint("stop", "/stop"), *KEYS_AT_REST)
 
 
 def _command_bindings() -> list[BindingType]:
@@ -111,8 +112,14 @@ class ChatScreen(NewsBoard):
             yield self.keys
 
     def on_mount(self) -> None:
+        self.use_keys(self.session.settings.keys)
         self.keys.show(KEYS_AT_REST)
         self.set_class(not self.session.settings.panel, "-panel-hidden")
+
+    def use_keys(self, keys: Mapping[str, str]) -> None:
+        """Show these keys where a command's key is shown."""
+        self.keys.keys = self.transcript.keys = keys
+        self.keys.refresh()
 
     # ---------------------------------------------------------------- what is typed
 
@@ -218,11 +225,11 @@ class ChatScreen(NewsBoard):
             self.keys.show(KEYS_AT_WORK if self.session.busy else KEYS_AT_REST)
             return
         own = {
-            active.binding.description: Hint(active.binding.key, active.binding.description.lower())
+            active.binding.description: Hint(active.binding.description.lower(), key=active.binding.key)
             for active in reversed(self.active_bindings.values())
             if active.node is focused and active.binding.show
         }
-        back = () if any(hint.key == "escape" for hint in own.values()) else (Hint("escape", "back"),)
+        back = () if any(hint.key == "escape" for hint in own.values()) else (Hint("back", key="escape"),)
         self.keys.show((*reversed(own.values()), *back, *KEYS_AT_REST))
 
     def toggle_panel(self) -> None:

@@ -52,7 +52,7 @@ class Commander:
         call = parse(text)
         if isinstance(call, UnknownCommand):
             meant = f" Did you mean /{call.nearest}?" if call.nearest else " F1 lists them all."
-            action = (Action("", f"/{call.nearest}", f"/{call.nearest}"),) if call.nearest else ()
+            action = (Action(f"/{call.nearest}", f"/{call.nearest}"),) if call.nearest else ()
             self._session.notify(f"There is no command /{one_line(call.name, 40)}.{meant}", "warning", action)
             return False
         if call is None:
@@ -142,7 +142,7 @@ class Commander:
         title = one_line(self._session.page.title, 60)
         if self._session.delete(self._session.page.id):
             self._session.notify(
-                f"The conversation {title} was deleted.", actions=[Action("", "bring it back", "/restore")]
+                f"The conversation {title} was deleted.", actions=[Action("bring it back", "/restore")]
             )
 
     def do_restore(self, args: str) -> None:

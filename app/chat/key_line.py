@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
 from textual.style import Style
 from textual.widget import Widget
 
-from app.chat.keys import key_name
+from app.chat.keys import key_name, key_of
 from app.chat.markdown.layout import MUTED
 from app.chat.messages import CommandWanted
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A key, what it does, and the slash command that does the same (or empty)."""
+    """What a key does, and the slash command that does the same (or empty)."""
 
-    key: str
     label: str
     command: str = ""
+    key: str = ""
+    """Only where no command has it."""
 
 
 class KeyLine(Widget):
@@ -34,6 +35,7 @@ class KeyLine(Widget):
         super().__init__(id="keys")
         self.auto_links = False
         self._hints: Sequence[Hint] = ()
+        self.keys: Mapping[str, str] = {}
 
     def show(self, hints: Sequence[Hint]) -> None:
         """Show other hints."""
@@ -46,7 +48,7 @@ class KeyLine(Widget):
         parts: list[Content] = []
         used = 0
         for hint in self._hints:
-            name = key_name(hint.key)
+            name = key_name(hint.key or key_of(hint.command, self.keys))
             length = len(name) + 1 + len(hint.label) + (2 if parts else 0)
             if used + length > width:
                 continue

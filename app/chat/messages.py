@@ -221,11 +221,9 @@ class CacheSwitched(Message):
 class Action:
     """A next step that a line in the conversation offers."""
 
-    key: str
-    """The key as the footer shows it, or empty."""
     label: str
     command: str
-    """The slash command that does it."""
+    """The slash command that does it; its key is shown as well."""
 
 
 Kind = Literal["info", "good", "warning", "error"]

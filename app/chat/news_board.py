@@ -22,7 +22,7 @@ WAITS: dict[Phase, str] = {
     "starting": "waits for the engine to start",
     "loading": "waits for the model",
     "restarting": "waits for the engine to come back",
-    "stopped": "waits for a model: ^O chooses one, esc takes the question back",
+    "stopped": "waits for a model; esc takes the question back",
     "switching": "waits for the cache to change",
     "reading": "reading",
 }
@@ -87,10 +87,10 @@ class NewsBoard(Screen[None]):
         self.panel.show_switch(changed)
         self.panel_line.show_switch(changed)
         text = changed.sentence
-        actions = [Action("f7", "undo", "/undo")] if changed.can_undo else []
+        actions = [Action("undo", "/undo")] if changed.can_undo else []
         if message.went_up:
             text += " What the smaller type lost does not come back by itself."
-            actions.append(Action("f8", "read again, exactly", "/reprefill"))
+            actions.append(Action("read again, exactly", "/reprefill"))
         await self.transcript.add_notice(Notice(text, "good", tuple(actions)))
 
     # ---------------------------------------------------------------- the conversation
@@ -101,6 +101,7 @@ class NewsBoard(Screen[None]):
     async def on_conversation_opened(self, message: news.ConversationOpened) -> None:
         page = self.session.page
         self.transcript.thinking = self.session.settings.thinking
+        self.transcript.keys = self.session.settings.keys
         await self.transcript.show(page.messages, seen_from=page.seen_from, scroll_to=message.scroll_to)
         self.composer.load_history([m.content for m in page.messages if m.role == "user"])
         self._show_waiting(self.session.phase)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -10,48 +11,71 @@ from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from app.chat.commands import COMMANDS
 from app.chat.format import setting
-from app.chat.keys import key_name
+from app.chat.keys import key_name, key_of
 from app.chat.messages import CommandWanted
 
 if TYPE_CHECKING:
     from app.chat.app import StretchApp
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that can be done."""
+
+    title: str
+    call: str
+    """The slash command that does it."""
+    usage: str = ""
+    """The command with its arguments, if it has any."""
+    words: str = ""
+    """Other words to find it by."""
+
+
 class CommandProvider(Provider):
     """Finds commands by their name and by what they do."""
 
+    @property
+    def _app(self) -> StretchApp:
+        return cast("StretchApp", self.app)
+
     async def discover(self) -> Hits:
-        for command in COMMANDS:
-            help = _help(f"/{command.name} {command.args}", command.key)
-            yield DiscoveryHit(command.summary, partial(self._run, f"/{command.name}"), help=help)
+        for entry in self._commands():
+            yield DiscoveryHit(entry.title, partial(self._run, entry.call), help=self._help(entry))
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
-        for title, words, call, help in self._all():
-            score = max(matcher.match(title), matcher.match(words))
+        for entry in (*self._commands(), *self._choices()):
+            score = max(matcher.match(entry.title), matcher.match(f"{entry.call} {entry.words}"))
             if score > 0:
-                yield Hit(score, matcher.highlight(title), partial(self._run, call), help=help)
+                title = matcher.highlight(entry.title)
+                yield Hit(score, title, partial(self._run, entry.call), help=self._help(entry))
 
-    def _all(self) -> Iterator[tuple[str, str, str, str]]:
-        """Title, other words to find it by, the slash command, the help line."""
+    def _commands(self) -> Iterator[Entry]:
         for command in COMMANDS:
-            words = " ".join(("/" + command.name, *command.aliases))
-            yield (
+            yield Entry(
                 command.summary,
-                words,
                 f"/{command.name}",
-                _help(f"/{command.name} {command.args}", command.key),
+                f"/{command.name} {command.args}",
+                " ".join(f"/{alias}" for alias in command.aliases),
             )
-        app = cast("StretchApp", self.app)
-        for row in app.session.status.rows if app.session.status else ():
+
+    def _choices(self) -> Iterator[Entry]:
+        """What the arguments of some commands can be."""
+        status = self._app.session.status
+        for row in status.rows if status else ():
             if not row.refused:
                 label = setting(row.type_k, row.type_v)
-                yield f"Change the cache to {label}", f"/kv {label}", f"/kv {label}", _help(f"/kv {label}")
-        for name in app.available_themes:
-            yield f"Change the colours to {name}", f"/theme {name}", f"/theme {name}", _help(f"/theme {name}")
+                yield Entry(f"Change the cache to {label}", f"/kv {label}")
+        for name in self._app.available_themes:
+            yield Entry(f"Change the colours to {name}", f"/theme {name}")
 
     def _run(self, call: str) -> None:
-        self.app.post_message(CommandWanted(call))
+        self._app.post_message(CommandWanted(call))
+
+    def _help(self, entry: Entry) -> str:
+        """The line under a title. It is read as markup there."""
+        key = "" if " " in entry.call else key_of(entry.call, self._app.session.settings.keys)
+        return f"{(entry.usage or entry.call).strip()}   {key_name(key)}".strip().replace("[", r"\[")
 
 
 class Palette(CommandPalette):
@@ -72,8 +96,3 @@ class Palette(CommandPalette):
     Palette > .command-palette--help-text { text-style: dim; }
     Palette > .command-palette--highlight { text-style: underline; }
     """
-
-
-def _help(call: str, key: str = "") -> str:
-    """The line under a hit; it is read as markup there."""
-    return f"{call.strip()}   {key_name(key)}".strip().replace("[", r"\[")

@@ -30,6 +30,9 @@ from quantize.errors import StoreError, StretchError
 if TYPE_CHECKING:
     from textual.message import Message
 
+DEMONSTRATIONS = ("builtin", "builtin-ternary")
+"""Models that are there to be tried, not to be believed."""
+
 ASK_EVERY_S = 2.0
 """How often the figures are asked for while nothing happens (the machine's memory changes)."""
 
@@ -339,9 +342,7 @@ class Session:
         self.post(news.PhaseChanged(self.phase, self.life.fraction))
 
     def _on_trouble(self, error: StretchError) -> None:
-        self.complain(
-            error, (Action("ctrl+o", "another model", "/model"), Action("", "try again", "/restart"))
-        )
+        self.complain(error, (Action("another model", "/model"), Action("try again", "/restart")))
 
     def _on_event(self, event: protocol.Event) -> None:
         match event:
@@ -366,6 +367,11 @@ class Session:
         self.post(news.ModelChanged(loaded))
         for note in loaded.model.notes:
             self.notify(note, once=True)
+        if self.model in DEMONSTRATIONS and not self.page.messages and not self.store.count():
+            text = (
+                "This small model comes with Stretch to try things out. It knows little and makes things up."
+            )
+            self.notify(text, actions=[Action("choose another", "/model")], once=True)
         self.ask_figures()
         self.talk.engine_is_ready()
         self.announce_phase()
@@ -377,7 +383,7 @@ class Session:
         text = f"{died.sentence} {again}; the conversation is safe."
         if switching:
             text += " The cache keeps its earlier setting."
-        actions = [Action("f6", "go on with the reply", "/continue")] if kept else []
+        actions = [Action("go on with the reply", "/continue")] if kept else []
         self.notify(text, "error", actions)
 
     def ask_figures(self) -> None:

@@ -179,7 +179,7 @@ class Talk:
         if reply is None or not failed.id or failed.id != reply.command:
             return False
         self._session.notify(
-            f"{failed.message} {failed.hint}".strip(), "error", [Action("f5", "try again", "/regenerate")]
+            f"{failed.message} {failed.hint}".strip(), "error", [Action("try again", "/regenerate")]
         )
         self._end(reply, reply.text, "failed")
         return True

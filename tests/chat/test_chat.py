@@ -145,7 +145,7 @@ async def test_going_up_says_that_precision_does_not_come_back(chat: Chat) -> No
         await watch.pilot.pause()
         assert watch.of(news.CacheSwitched)[0].went_up
         (line,) = watch.app.chat.transcript.query_children(NoticeLine)
-        assert [action.key for action in line.notice.actions] == ["f7", "f8"]
+        assert [action.command for action in line.notice.actions] == ["/undo", "/reprefill"]
         await watch.pilot.press("f8")
         await watch.until(lambda: len(watch.of(news.CacheSwitched)) == 2)
         assert watch.of(news.CacheSwitched)[1].changed.reprefilled

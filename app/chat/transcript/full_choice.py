@@ -17,7 +17,7 @@ from app.chat.markdown.layout import MUTED, wrap
 from app.engine.protocol import ContextFull, FullOption
 from app.plain_text import one_line
 
-NOTHING = "None of these for now; F5 asks for the reply again"
+NOTHING = "None of these for now"
 
 
 class FullChoice(Widget, can_focus=True):

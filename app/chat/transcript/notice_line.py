@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.content import Content
 from textual.style import Style
 from textual.widgets import Static
 
-from app.chat.keys import key_name
+from app.chat.keys import key_name, key_of
 from app.chat.markdown.layout import MUTED
 from app.chat.messages import CommandWanted, Kind, Notice
 from app.plain_text import plain
@@ -28,13 +30,13 @@ class NoticeLine(Static):
     NoticeLine { width: 1fr; height: auto; }
     """
 
-    def __init__(self, notice: Notice) -> None:
-        super().__init__(self._content(notice), markup=False)
+    def __init__(self, notice: Notice, keys: Mapping[str, str]) -> None:
+        super().__init__(self._content(notice, keys), markup=False)
         self.notice = notice
         self.auto_links = False
 
     @staticmethod
-    def _content(notice: Notice) -> Content:
+    def _content(notice: Notice, keys: Mapping[str, str]) -> Content:
         style = _STYLES[notice.kind]
         parts: list[Content | str] = [
             Content.styled(f"{_MARKS[notice.kind]} ", _MARK_STYLES.get(notice.kind, style)),
@@ -42,7 +44,7 @@ class NoticeLine(Static):
         ]
         for n, action in enumerate(notice.actions):
             click = Style.from_meta({"@click": f"act({n})"})
-            key = f"{key_name(action.key)} " if action.key else ""
+            key = f"{key_name(key_of(action.command, keys))} ".lstrip()
             label = Content.assemble((key, "bold $text-primary"), (action.label, MUTED))
             parts += ["  ", label.stylize(click)]
         return Content.assemble(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.timer import Timer
 
 from app.chat.format import count, duration, rate
+from app.chat.keys import key_name, key_of
 from app.chat.markdown.blocks import Block, parse
 from app.chat.markdown.layout import MUTED
 from app.chat.markdown.live_text import LiveText
@@ -43,15 +45,15 @@ def progress_text(progress: PrefillProgress) -> Content:
     )
 
 
-def ending(message: Message) -> str:
+def ending(message: Message, keys: Mapping[str, str]) -> str:
     """What stands under a reply that did not end by itself."""
-    reason = message.figures.reason
-    if reason == "length":
-        return "cut at the longest reply allowed (max_tokens); F6 goes on"
+    on, again = (key_name(key_of(command, keys)) for command in ("/continue", "/regenerate"))
+    if message.figures.reason == "length":
+        return f"cut at the longest reply allowed (max_tokens); {on} goes on"
     if message.state == "stopped":
-        return "stopped here; F6 goes on, F5 writes it again"
+        return f"stopped here; {on} goes on, {again} writes it again"
     if message.state == "complete" and not message.content.strip():
-        return "the model ended without a word; F5 tries again"
+        return f"the model ended without a word; {again} tries again"
     return ""
 
 
@@ -64,8 +66,11 @@ class ReplyTurn(Turn):
         Binding("t,enter", "toggle_thinking", "Thinking", show=False),
     ]
 
-    def __init__(self, message: Message, speaker: str, *, thinking: str = "folded") -> None:
+    def __init__(
+        self, message: Message, speaker: str, *, thinking: str = "folded", keys: Mapping[str, str]
+    ) -> None:
         super().__init__(message)
+        self._keys = keys
         self._speaker = speaker
         self._thinking_mode = thinking
         self._head = TurnHead(classes="head")
@@ -110,7 +115,7 @@ class ReplyTurn(Turn):
                 await self._add_passage(part)
         self._draw_head()
         if message.state != "partial":
-            self._show_foot(ending(message))
+            self._show_foot(ending(message, self._keys))
 
     # ---------------------------------------------------------------- growing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -56,6 +56,7 @@ class Transcript(VerticalScroll, can_focus=False):
         self.entries: list[Entry] = []
         self.speaker = ""
         self.thinking = "folded"
+        self.keys: Mapping[str, str] = {}
         self._from = 0
         self._to = 0
         self._follow = True
@@ -141,10 +142,14 @@ class Transcript(VerticalScroll, can_focus=False):
 
     def _widget(self, entry: Entry) -> Widget:
         if entry.message is None:
-            return NoticeLine(entry.notice) if entry.notice else OneLine(entry.divider, classes="divider")
+            return (
+                NoticeLine(entry.notice, self.keys)
+                if entry.notice
+                else OneLine(entry.divider, classes="divider")
+            )
         if entry.message.role == "user":
             return UserTurn(entry.message)
-        turn = ReplyTurn(entry.message, self.speaker, thinking=self.thinking)
+        turn = ReplyTurn(entry.message, self.speaker, thinking=self.thinking, keys=self.keys)
         if entry.text:
             turn.append(entry.text)
         return turn
