@@ -53,13 +53,13 @@ def test_most_headers_of_the_generator_are_right_before_they_are_changed() -> No
     assert planned > 120
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32))
 def test_mutated_headers(seed: int) -> None:
     try_header(header_of(seed))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.data())
 def test_right_headers_cut_off_anywhere(seed: int, data: st.DataObject) -> None:
     """A proper beginning of a header is never a header."""
