@@ -139,6 +139,10 @@ def _run(arguments: Sequence[str]) -> int:
     name, rest = DEFAULT, arguments
     if arguments and arguments[0] in COMMANDS:
         name, rest = arguments[0], arguments[1:]
+    if list(arguments) == ["--version"]:  # scripts ask this often: answer without building a parser
+        print(f"stretch {__version__}")
+        sys.stdout.flush()
+        return OK
     try:
         args = parser_of(name).parse_args(rest)
     except SystemExit:  # argparse has printed the help or the version; mistakes are raised by _Parser
