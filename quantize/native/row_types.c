@@ -16,26 +16,21 @@ static const st_row_type known[] = {
     {"iq4_nl", GGML_IQ4_NL, 32, 18, 32, false, 127, NULL, NULL, NULL},
 };
 
-/* From the best set down to the portable one. */
-static const st_row_ops *const *levels(st_isa isa) {
+static const st_row_ops *stock_ops_of(st_isa isa) {
 #if defined(__x86_64__)
-    static const st_row_ops *const avx512[] = {st_rows_avx512, st_rows_avx2, st_rows_portable, NULL};
-    static const st_row_ops *const avx2[] = {st_rows_avx2, st_rows_portable, NULL};
     if (isa == ST_ISA_AVX512) {
-        return avx512;
+        return st_rows_avx512;
     }
     if (isa == ST_ISA_AVX2) {
-        return avx2;
+        return st_rows_avx2;
     }
 #elif defined(__aarch64__)
-    static const st_row_ops *const neon[] = {st_rows_neon, st_rows_portable, NULL};
     if (isa == ST_ISA_NEON) {
-        return neon;
+        return st_rows_neon;
     }
 #endif
     (void)isa;
-    static const st_row_ops *const portable[] = {st_rows_portable, NULL};
-    return portable;
+    return st_rows_portable;
 }
 
 const st_tq_ops *st_tq_ops_of(st_isa isa) {
@@ -73,12 +68,10 @@ static st_row_type fill(int32_t type, st_isa isa) {
                                  127,      ops->to_f32, ops->to_i8, ops->from_f32};
         }
     }
-    for (const st_row_ops *const *level = levels(isa); *level != NULL; level++) {
-        const st_row_ops *ops = &(*level)[type];
-        t.to_f32 = t.to_f32 != NULL ? t.to_f32 : ops->to_f32;
-        t.to_i8 = t.to_i8 != NULL ? t.to_i8 : ops->to_i8;
-        t.from_f32 = t.from_f32 != NULL ? t.from_f32 : ops->from_f32;
-    }
+    const st_row_ops *stock = &stock_ops_of(isa)[type];
+    t.to_f32 = stock->to_f32;
+    t.to_i8 = stock->to_i8;
+    t.from_f32 = stock->from_f32;
     const st_ggml *ggml = st_ggml_api();
     const struct ggml_type_traits *base = ggml->get_type_traits(type);
     if (t.name == NULL && base->blck_size > 0 && base->to_float != NULL) {

@@ -1,4 +1,4 @@
-/* Readers of the stock formats, by instruction set. A NULL entry falls back to the next lower set. */
+/* Readers and writers of the formats, by instruction set. */
 #ifndef STRETCH_ROWS_H
 #define STRETCH_ROWS_H
 
@@ -10,11 +10,11 @@ typedef struct st_row_ops {
     ggml_from_float_fn from_f32;
 } st_row_ops;
 
-/* Indexed by ggml type id. */
-extern const st_row_ops st_rows_portable[GGML_TYPE_COUNT];
-extern const st_row_ops st_rows_avx2[GGML_TYPE_COUNT];
-extern const st_row_ops st_rows_avx512[GGML_TYPE_COUNT];
-extern const st_row_ops st_rows_neon[GGML_TYPE_COUNT];
+/* The stock formats, indexed by ggml type id; a writer that is NULL is ggml's own. */
+extern const st_row_ops *const st_rows_portable;
+extern const st_row_ops *const st_rows_avx2;
+extern const st_row_ops *const st_rows_avx512;
+extern const st_row_ops *const st_rows_neon;
 
 /* TurboQuant's formats also need a product with a q8_0 row, for ggml's own attention. */
 typedef struct st_tq_ops {

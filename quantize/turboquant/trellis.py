@@ -272,7 +272,8 @@ def _quantize(fmt: TrellisFormat, x: NDArray[np.float32]) -> NDArray[np.uint8]:
 def integers(fmt: TrellisFormat, data: NDArray[np.uint8]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """The levels, shape (blocks, fmt.block), and the scales, shape (blocks,), of ``data``."""
     head = data[:, :2].copy().view("<u2")[:, 0].astype(np.int64)
-    scale = (head & 0x7FE0).astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(SCALE_UNIT)
+    with np.errstate(invalid="ignore"):  # damaged data may hold signalling not-a-numbers
+        scale = (head & 0x7FE0).astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(SCALE_UNIT)
     at = _planes(fmt)
     step_of = _steps_of_values(fmt.block)
     path = _unpack(data[:, at[0]], 1)
