@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
 from textual.app import App, ComposeResult
 from textual.message import Message
+from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -43,3 +48,11 @@ class Host(App[None]):
         if isinstance(message, _WISHES):
             self.wishes.append(message)
         await super()._on_message(message)
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
+    """Let the application work until ``true()`` holds. The bound is for a test that hangs."""
+    async with asyncio.timeout(60):
+        while not true():
+            await pilot.pause()
+            await asyncio.sleep(0)

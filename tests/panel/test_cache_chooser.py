@@ -9,7 +9,7 @@ import pytest
 from app.chat.messages import CacheWanted
 from app.chat.screens.cache_chooser import CacheChooser, going_up
 from tests.panel import figures
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 from tests.panel.source import Figures
 
 
@@ -26,8 +26,7 @@ async def test_k_and_v_are_chosen_separately() -> None:
         assert screen.types == ("q8_0", "q4_0"), "it begins with the setting in use"
         await pilot.press("down", "tab", "up")
         assert screen.types == ("q5_1", "q4_1")
-        await pilot.pause()
-        assert source.asked[-1] == ("q5_1", "q4_1", -1)
+        await until(pilot, lambda: source.asked[-1] == ("q5_1", "q4_1", -1))
         await pilot.press("enter")
         (wish,) = host.wishes
         assert isinstance(wish, CacheWanted)
@@ -71,7 +70,7 @@ async def test_the_preview_shows_what_is_gained_and_needed() -> None:
     host, screen, source = chooser_in_host()
     async with host.run_test(size=(100, 40)) as pilot:
         await pilot.press("down", "down", "down", "down")
-        await pilot.pause()
+        await until(pilot, lambda: "648 MiB" in screen._preview.plain_text)
         text = screen._preview.plain_text
         assert screen.types == ("q4_0", "q4_0")
         before, after = source.bytes_of("q8_0", "q4_0", 16_384), source.bytes_of("q4_0", "q4_0", 16_384)
@@ -85,8 +84,8 @@ async def test_a_refusal_is_said_in_words() -> None:
     host, screen, _ = chooser_in_host(Figures(refuse=True))
     async with host.run_test() as pilot:
         await pilot.press("down")
-        await pilot.pause()
-        assert "There is no memory for this. Choose a smaller type." in screen._preview.plain_text
+        refusal = "There is no memory for this. Choose a smaller type."
+        await until(pilot, lambda: refusal in screen._preview.plain_text)
 
 
 async def test_what_does_not_fit_and_what_goes_through_a_file_is_said() -> None:
@@ -94,11 +93,9 @@ async def test_what_does_not_fit_and_what_goes_through_a_file_is_said() -> None:
     host, screen, _ = chooser_in_host(source)
     async with host.run_test(size=(100, 40)) as pilot:
         await pilot.press("up")
-        await pilot.pause()
-        assert "does not fit" in screen._preview.plain_text
+        await until(pilot, lambda: "does not fit" in screen._preview.plain_text)
         await pilot.press("end")
-        await pilot.pause()
-        assert "temporary file" in screen._preview.plain_text
+        await until(pilot, lambda: "temporary file" in screen._preview.plain_text)
 
 
 async def test_types_that_the_heads_cannot_have_are_not_chosen() -> None:

@@ -9,7 +9,7 @@ import pytest
 from app.chat.messages import ConversationWanted, NewConversationWanted
 from app.chat.screens.conversation_list import ConversationList
 from app.chat.session import Session
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 
 HOSTILE = "[red]Title[/red] \x1b[31mred\x1b[0m \u202etxet"
 
@@ -28,11 +28,6 @@ def talks(session: Session) -> dict[str, int]:
         session.store.add(conversation.id, "assistant", reply, parent=first.id)
         ids[title] = conversation.id
     return ids
-
-
-async def settled(host: Host) -> None:
-    """Wait for the threads that read from the store."""
-    await host.workers.wait_for_complete()
 
 
 def list_in_host(session: Session, query: str = "") -> tuple[Host, ConversationList]:
@@ -135,13 +130,9 @@ async def test_the_end_stands_beside_the_list_where_there_is_room(
 ) -> None:
     host, screen = list_in_host(session)
     async with host.run_test(size=(140, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
-        assert "two divisors" in screen._end.plain_text
+        await until(pilot, lambda: "two divisors" in screen._end.plain_text)
         await pilot.press("down", "down")
-        await settled(host)
-        await pilot.pause()
-        assert "Cats sleep" in screen._end.plain_text
+        await until(pilot, lambda: "Cats sleep" in screen._end.plain_text)
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
         assert not screen._end.display
@@ -151,8 +142,7 @@ async def test_texts_of_models_are_only_texts(session: Session, talks: dict[str,
     host, screen = list_in_host(session)
     async with host.run_test(size=(140, 40)) as pilot:
         await pilot.press("down")
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: "has" in screen._end.plain_text)
         drawn = "".join(
             s.text for w in (screen.rows, screen._end) for y in range(20) for s in w.render_line(y)
         )

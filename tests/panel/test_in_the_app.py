@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from app.chat import messages as news
-from app.chat.panel.lines import Lines
 from app.chat.screens.cache_chooser import CacheChooser
 from app.chat.screens.length_chooser import LengthChooser
 from app.chat.screens.model_picker import ModelPicker
 from app.chat.screens.settings_screen import SettingsScreen
 from tests.chat.conftest import Chat, chat, home, small_model
 from tests.chat.watch import Watch
+from tests.panel.host import until
 
 __all__ = ["chat", "home", "small_model"]  # fixtures
 
@@ -48,7 +48,7 @@ async def test_a_row_of_the_table_is_switched_to_and_back(chat: Chat) -> None:
         await watch.pilot.press("end")
         row = panel.stretch.row_under_cursor
         assert row is not None and not row.refused
-        await watch.until(lambda: "Needs" in panel.stretch.plain_text or panel.stretch._preview is not None)
+        await until(watch.pilot, lambda: "Needs" in " ".join(panel.stretch.plain_text.split()))
         await watch.pilot.press("enter")
         await switched(watch)
         status = watch.session.status
@@ -73,9 +73,7 @@ async def test_the_chooser_asks_the_engine_and_switches(chat: Chat) -> None:
         assert isinstance(screen, CacheChooser)
         await watch.pilot.press("down", "down", "tab", "down", "down", "down")
         chosen = screen.types
-        await watch.pilot.app.workers.wait_for_complete()
-        await watch.pilot.pause()
-        assert "nothing is read again" in screen._preview.plain_text
+        await until(watch.pilot, lambda: "nothing is read again" in screen._preview.plain_text)
         await watch.pilot.press("enter")
         await switched(watch)
         assert watch.session.status is not None
@@ -88,9 +86,7 @@ async def test_the_length_is_changed_and_a_refusal_of_the_engine_is_shown(chat: 
         await watch.pilot.press("ctrl+l", *"900k")
         screen = watch.app.screen
         assert isinstance(screen, LengthChooser)
-        await watch.pilot.app.workers.wait_for_complete()
-        await watch.pilot.pause()
-        assert "trained" in screen._preview.plain_text, "the engine says why not"
+        await until(watch.pilot, lambda: "trained" in screen._preview.plain_text)  # the engine says why not
         await watch.pilot.press("tab", "left", "left")
         wanted = screen._scale.chosen
         await watch.pilot.press("enter")
@@ -105,28 +101,26 @@ async def test_another_model_is_loaded_from_the_picker(chat: Chat) -> None:
         await watch.pilot.press("ctrl+o", *"ternary")
         screen = watch.app.screen
         assert isinstance(screen, ModelPicker)
-        await watch.pilot.app.workers.wait_for_complete()
-        await watch.pilot.pause()
-        assert screen.rows.keys == ["builtin-ternary"]
+        await until(watch.pilot, lambda: screen.rows.keys == ["builtin-ternary"] and not screen.looking)
         await watch.pilot.press("enter")
         await watch.until(lambda: len(watch.of(news.ModelChanged)) == 2)
         assert watch.session.loaded is not None
         assert "ternary" in watch.session.loaded.model.path
 
 
-@pytest.mark.parametrize("key", ["ctrl+k", "ctrl+l", "ctrl+o", "ctrl+r", "f1", "f3", "f4"])
 @pytest.mark.parametrize("size", [(60, 20), LARGE], ids=["60x20", "140x44"])
-async def test_escape_always_goes_back_to_the_input(chat: Chat, key: str, size: tuple[int, int]) -> None:
+async def test_escape_always_goes_back_to_the_input(chat: Chat, size: tuple[int, int]) -> None:
     async with chat(size=size) as watch:
-        await watch.pilot.press(key)
-        await watch.pilot.pause()
-        assert watch.app.screen is not watch.app.chat
-        for widget in watch.app.screen.query("*"):
-            assert widget.region.right <= size[0] and widget.region.bottom <= size[1], widget
-        await watch.pilot.press("escape")
-        await watch.pilot.pause()
-        assert watch.app.screen is watch.app.chat
-        assert watch.app.chat.composer.has_focus
+        for key in ("ctrl+k", "ctrl+l", "ctrl+o", "ctrl+r", "f1", "f3", "f4"):
+            await watch.pilot.press(key)
+            await watch.pilot.pause()
+            assert watch.app.screen is not watch.app.chat, key
+            for widget in watch.app.screen.query("*"):
+                assert widget.region.right <= size[0] and widget.region.bottom <= size[1], (key, widget)
+            await watch.pilot.press("escape")
+            await watch.pilot.pause()
+            assert watch.app.screen is watch.app.chat, key
+            assert watch.app.chat.composer.has_focus, key
 
 
 async def test_a_setting_takes_effect_while_the_screen_is_open(chat: Chat) -> None:
@@ -142,17 +136,6 @@ async def test_a_setting_takes_effect_while_the_screen_is_open(chat: Chat) -> No
         await watch.pilot.press("delete")
         await watch.pilot.pause()
         assert watch.app.theme == before
-
-
-async def test_every_theme_draws_the_panel(chat: Chat) -> None:
-    async with chat(size=LARGE) as watch:
-        await with_figures(watch)
-        for theme in watch.app.available_themes:
-            watch.app.theme = theme
-            await watch.pilot.pause()
-            for lines in watch.app.chat.query(Lines):
-                for y in range(lines.size.height):
-                    lines.render_line(y)
 
 
 async def test_in_a_narrow_terminal_the_panel_opens_over_the_page_and_folds_again(chat: Chat) -> None:

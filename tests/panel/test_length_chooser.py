@@ -11,7 +11,7 @@ from app.chat.messages import LengthWanted
 from app.chat.screens.length_chooser import LengthChooser
 from app.chat.screens.lengths import STEP, parse_length, rounded_up, stops
 from tests.panel import figures
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 from tests.panel.source import Figures
 
 
@@ -33,8 +33,7 @@ async def test_the_arrows_walk_over_lengths_that_people_choose() -> None:
         await pilot.press("right")
         assert screen._scale.chosen == 32_768
         assert screen.query_one(Input).value == "32,768"
-        await pilot.pause()
-        assert source.asked[-1] == ("", "", 32_768)
+        await until(pilot, lambda: source.asked[-1] == ("", "", 32_768))
         await pilot.press("enter")
         assert wanted(host) == [32_768]
 

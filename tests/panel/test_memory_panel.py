@@ -12,6 +12,7 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from app.chat.panel.context_section import fill_style
+from app.chat.panel.lines import Lines
 from app.chat.panel.memory_panel import MemoryPanel
 from app.chat.panel.memory_section import MemorySection, bar_parts
 from app.chat.panel.stretch_view import Columns, Scale
@@ -278,6 +279,23 @@ async def test_every_style_that_is_drawn_exists() -> None:
             for line in section.build(46):
                 for piece in line:
                     assert set(piece.style.replace("|", " ").split()) <= set(STYLES), piece
+
+
+@pytest.mark.parametrize("theme", ["textual-light", "nord", "gruvbox", "solarized-light", "ansi-light"])
+async def test_every_theme_draws_the_panel(theme: str) -> None:
+    host, panel = panel_in_host()
+    host.theme = theme
+    async with host.run_test(size=(140, 40)) as pilot:
+        panel.show_status(figures.status(n_used=15_900))
+        panel.focus_table()
+        await pilot.pause()
+        for lines in panel.query(Lines):
+            for y in range(lines.size.height):
+                for segment in lines.render_line(y):
+                    assert segment.style is not None
+                    if segment.text.strip() and segment.style.bgcolor is not None:
+                        drawn = segment.style.color != segment.style.bgcolor
+                        assert drawn or segment.style.color.is_default, segment  # type: ignore[union-attr]
 
 
 async def test_few_colours_are_helped_by_textures() -> None:

@@ -11,7 +11,7 @@ from app.chat.panel.glyphs import SMOOTH
 from app.chat.screens.model_picker import ModelPicker, draw_model
 from app.chat.screens.model_rows import LocalSource, ModelRow, typed_path
 from app.chat.session import Session
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 from tests.synthetic import SyntheticModels
 
 PLENTY = 64 << 30
@@ -40,10 +40,6 @@ class Catalog:
         return row.name if row.name == "good" else None
 
 
-async def settled(host: Host) -> None:
-    await host.workers.wait_for_complete()
-
-
 def picker_in_host(session: Session, *sources: object) -> tuple[Host, ModelPicker]:
     screen = ModelPicker(session, sources or None)  # type: ignore[arg-type]
     return Host(screen=screen), screen
@@ -58,8 +54,7 @@ async def test_the_built_in_models_come_first_and_are_loaded_by_name(
 ) -> None:
     host, screen = picker_in_host(session, local(tmp_path), Catalog())
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert screen.rows.keys[:2] == ["builtin", "builtin-ternary"]
         assert "fits, up to 8k tokens" in screen.rows.plain_text
         await pilot.press("down", "enter")
@@ -76,14 +71,12 @@ async def test_folders_of_the_user_are_listed(
     (mine / "broken.gguf").write_bytes(b"GGUF\x03\x00")
     host, screen = picker_in_host(session, local(tmp_path, mine))
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert str(model) in screen.rows.keys
         broken = next(row for row in screen.found if row.title == "broken")
         assert not broken.runnable and broken.reason
         await pilot.press(*"my-model")
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert screen.rows.keys == [str(model)]
         await pilot.press("enter")
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == [str(model)]
@@ -96,19 +89,13 @@ async def test_a_path_that_is_typed_is_offered(
     host, screen = picker_in_host(session, local(tmp_path))
     async with host.run_test(size=(120, 40)) as pilot:
         screen.input.value = str(source)
-        await pilot.pause()
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert screen.rows.keys == [str(source)]
         screen.input.value = f"{source.parent}/"
-        await pilot.pause()
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert str(source) in screen.rows.keys
         screen.input.value = "/no/such/place"
-        await pilot.pause()
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert screen.rows.keys == []
         assert "Nothing is called" in screen.rows.plain_text
 
@@ -117,8 +104,7 @@ async def test_what_cannot_run_says_why_and_is_not_loaded(session: Session) -> N
     catalog = Catalog()
     host, screen = picker_in_host(session, catalog)
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert "needs 9.1 GiB" in screen.rows.plain_text
         await pilot.press("down", "enter")
         assert host.wishes == [] and catalog.wanted == []
@@ -131,8 +117,7 @@ async def test_what_cannot_run_says_why_and_is_not_loaded(session: Session) -> N
 async def test_a_download_is_shown_in_its_row(session: Session) -> None:
     host, screen = picker_in_host(session, Catalog())
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert "42%" in screen.rows.plain_text
         row = next(r for r in screen.found if r.name == "loading")
         screen.update_row(0, replace(row, progress=0.99))
@@ -144,8 +129,7 @@ async def test_a_download_is_shown_in_its_row(session: Session) -> None:
 async def test_without_memory_a_model_says_what_it_needs(session: Session, tmp_path: Path) -> None:
     host, screen = picker_in_host(session, local(tmp_path, budget=20 << 20))
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         assert all(not row.runnable and "are free" in row.reason for row in screen.found)
 
 
@@ -155,8 +139,7 @@ async def test_hostile_names_are_only_names(session: Session, tmp_path: Path) ->
     (mine / "[red]x[$1]\x1b[31m\u202e.gguf").write_bytes(b"not a model")
     host, screen = picker_in_host(session, local(tmp_path, mine))
     async with host.run_test(size=(120, 40)) as pilot:
-        await settled(host)
-        await pilot.pause()
+        await until(pilot, lambda: not screen.looking)
         drawn = "".join(s.text for y in range(20) for s in screen.rows.render_line(y))
         assert "[red]x[$1]" in drawn
         assert not any(c in drawn for c in "\x1b\u202e")

@@ -67,7 +67,7 @@ async def test_a_click_moves_and_a_second_one_chooses() -> None:
         assert rows.cursor_key == "a2", "headings and empty space cannot be chosen"
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 async def test_the_cursor_is_always_seen_and_on_a_row(seed: int) -> None:
     chance = random.Random(seed)
     rows = RowList()
@@ -77,9 +77,8 @@ async def test_the_cursor_is_always_seen_and_on_a_row(seed: int) -> None:
         rows.set_rows(some)
         rows.focus()
         await pilot.pause()
-        for _ in range(40):
+        for _ in range(25):
             await pilot.press(chance.choice(("up", "down", "pageup", "pagedown", "home", "end")))
-            await pilot.pause()
             index = next(i for i, r in enumerate(some) if r.key == rows.cursor_key)
             assert some[index].selectable
             top = sum(r.height for r in some[:index])

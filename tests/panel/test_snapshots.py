@@ -27,7 +27,7 @@ from app.chat.screens.settings_screen import SettingsScreen
 from app.chat.session import Session
 from tests.panel import figures
 from tests.panel.figures import MIB
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 from tests.panel.source import Figures
 
 Compare = Callable[..., bool]
@@ -148,10 +148,11 @@ class Shelf:
 @sizes(SMALL, LARGE)
 def test_model_picker(snap_compare: Compare, session: Session, size: tuple[int, int]) -> None:
     """A model that fits, one that is being looked at, one that is too large, one that is being fetched."""
-    host = Host(screen=ModelPicker(session, [Shelf()]))
+    screen = ModelPicker(session, [Shelf()])
+    host = Host(screen=screen)
 
     async def before(pilot: Pilot[Any]) -> None:
-        await host.workers.wait_for_complete()
+        await until(pilot, lambda: not screen.looking)
         await pilot.press("down")
 
     assert snap_compare(host, run_before=before, terminal_size=size)
@@ -172,12 +173,12 @@ def test_conversation_list(snap_compare: Compare, session: Session, size: tuple[
         conversation = session.store.new_conversation(title=title, model="builtin")
         first = session.store.add(conversation.id, "user", said)
         session.store.add(conversation.id, "assistant", reply, parent=first.id)
-    host = Host(screen=ConversationList(session))
+    screen = ConversationList(session)
+    host = Host(screen=screen)
 
     async def before(pilot: Pilot[Any]) -> None:
         await pilot.press(*"cat", "down")
-        await host.workers.wait_for_complete()
-        await pilot.pause()
+        await until(pilot, lambda: "Ariel" in screen._end.plain_text or not screen._end.display)
 
     assert snap_compare(host, run_before=before, terminal_size=size)
 

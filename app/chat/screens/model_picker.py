@@ -50,8 +50,8 @@ class ModelPicker(SearchDialog):
         self._session = session
         self._sources = list(sources) if sources is not None else [self._local_source()]
         self._found: list[dict[str, ModelRow]] = [{} for _ in self._sources]
+        self._query: str | None = None
         self._left = 0
-        self._moved = False
 
     def _local_source(self) -> ModelSource:
         return LocalSource(paths.models_dir(), self._session.settings.model_folders, self._budget)
@@ -65,6 +65,7 @@ class ModelPicker(SearchDialog):
     # ---------------------------------------------------------------- finding
 
     def search(self, query: str) -> None:
+        self._query = query
         self._found = [{} for _ in self._sources]
         self._left = len(self._sources)
         for index in range(len(self._sources)):
@@ -99,6 +100,11 @@ class ModelPicker(SearchDialog):
             self._show()
 
     @property
+    def looking(self) -> bool:
+        """Whether a source has not yet said everything about what is typed."""
+        return self._left > 0 or self._query != self.query_text
+
+    @property
     def found(self) -> list[ModelRow]:
         """All rows that are shown, in their order."""
         return [row for index in range(len(self._sources)) for row in self._group(index)]
@@ -120,7 +126,7 @@ class ModelPicker(SearchDialog):
                 rows += [Row(row.name, self._draw(row, row.name == current), 2) for row in group]
         if not rows:
             words = f"Nothing is called {one_line(self.query_text, 40)!r}." if self.query_text.strip() else ""
-            rows = [message_row("Looking ..." if self._left else words or "There are no models.")]
+            rows = [message_row("Looking ..." if self.looking else words or "There are no models.")]
         at_start = not self.rows.keys and not self.query_text
         self.rows.set_rows(rows, current if at_start else None)
 
