@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class CacheSettings:
     def label(self) -> str:
         """``q8_0/q4_0``."""
         return label(self.type_k, self.type_v, self.tail)
+
+
+def longest_context(shape: Shape) -> int:
+    """The longest context that makes sense: the trained length, rounded up as llama.cpp does."""
+    return math.ceil(shape.n_ctx_train / 256) * 256 if shape.n_ctx_train else 1 << 24
 
 
 @dataclass

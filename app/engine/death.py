@@ -42,7 +42,9 @@ def sentence(exit_code: int, words: str) -> str:
         return "The system ended the engine, most likely because memory ran out."
     if exit_code == -signal.SIGABRT:
         return "llama.cpp stopped itself after an internal check failed" + (f": {words}" if words else ".")
-    if exit_code in (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE):
+    if exit_code == -signal.SIGBUS:
+        return "The engine lost its model file: it was changed, or its disk is gone (SIGBUS)."
+    if exit_code in (-signal.SIGSEGV, -signal.SIGILL, -signal.SIGFPE):
         name = signal.Signals(-exit_code).name
         return f"The engine crashed ({name})" + (f" after: {words}" if words else ".")
     if exit_code < 0:

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from app.engine.budget import Process, available
 from app.engine.full import check_room
-from app.engine.inbox import URGENT, Inbox
+from app.engine.inbox import URGENT, Inbox, Kinds
 from app.engine.log import EngineLog
 from app.engine.outbox import Outbox
 from app.engine.protocol import (
@@ -32,6 +32,7 @@ from models.memory import memory
 from quantize.errors import EngineError, StretchError
 
 STATUS_SECONDS = 0.5
+ASK_ONLY: Kinds = (Ask,)
 
 
 class Engine:
@@ -91,10 +92,11 @@ class Engine:
             self._log.write(f"failed: {type(error).__name__}: {error}")
             self._outbox.send(Failed(command.id, type(error).__name__, error.message, error.hint))
 
-    def _poll(self) -> None:
+    def _poll(self, kinds: Kinds = URGENT) -> None:
         """Between two tokens: do what may be done meanwhile."""
-        changing = self._session is not None and self._session.switcher.active
-        while (command := self._inbox.urgent((Ask,) if changing else URGENT)) is not None:
+        if self._session is not None and self._session.switcher.active:
+            kinds = ASK_ONLY
+        while (command := self._inbox.urgent(kinds)) is not None:
             self._do(command)
 
     def _require(self) -> Session:
@@ -127,7 +129,7 @@ class Engine:
     def _open(self, plan: LoadPlan) -> Session:
         def progress(fraction: float) -> bool:
             self._outbox.send(LoadProgress(plan.command.id, fraction))
-            self._poll()
+            self._poll(ASK_ONLY)
             return not self._inbox.stopped
 
         return open_session(plan, self._inbox, self._log, self._outbox.send, self._poll, progress)
@@ -138,6 +140,8 @@ class Engine:
 
     def _generate(self, command: Generate) -> None:
         session = self._require()
+        if not command.turns:
+            raise EngineError("The conversation is empty.", "Write a message first.")
         prompt = session.loaded.prompts.make(command.turns, command.prefix, lambda: self._inbox.stopped)
         full = check_room(command, prompt, session)
         if full is not None:

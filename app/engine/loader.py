@@ -16,6 +16,7 @@ from app.engine.protocol import ModelInfo
 from app.engine.template import ChatTemplate, Renderer
 from app.engine.vocabulary import Vocabulary
 from models.geometry import Shape
+from models.header import Header
 from quantize.errors import ModelFileError
 from quantize.llama import Model
 
@@ -103,8 +104,14 @@ def _reason(log: EngineLog) -> str:
     return ""
 
 
-def describe(loaded: LoadedModel, shape: Shape, no_transcode_reason: str) -> ModelInfo:
-    """What the interface shows of a model."""
+def describe(
+    loaded: LoadedModel, header: Header, shape: Shape, no_transcode_reason: str, note: str
+) -> ModelInfo:
+    """What the interface shows of a model.
+
+    Args:
+        note: a sentence about this load, or empty.
+    """
     model, handle = loaded.model, loaded.model.handle
     architecture = model.metadata("general.architecture") or "unknown"
     name = _CONTROL.sub(" ", model.metadata("general.name") or "").strip()[:100]
@@ -112,7 +119,7 @@ def describe(loaded: LoadedModel, shape: Shape, no_transcode_reason: str) -> Mod
         path=str(model.path),
         name=name or model.path.stem,
         architecture=architecture,
-        file_bytes=model.path.stat().st_size,
+        file_bytes=header.file_bytes,
         n_params=L.llama_model_n_params(handle),
         n_layer=L.llama_model_n_layer(handle),
         n_ctx_train=L.llama_model_n_ctx_train(handle),
@@ -122,5 +129,5 @@ def describe(loaded: LoadedModel, shape: Shape, no_transcode_reason: str) -> Mod
         template=loaded.template.name,
         transcodes=not no_transcode_reason,
         no_transcode_reason=no_transcode_reason,
-        notes=tuple(note for note in (loaded.template.note, *shape.unknown) if note),
+        notes=tuple(note for note in (note, loaded.template.note, *shape.unknown) if note),
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.engine import loader
+from app.engine import loader, words
 from app.engine.budget import Budget, Process
-from app.engine.cache import Cache, CacheMaker, CacheSettings
+from app.engine.cache import Cache, CacheMaker, CacheSettings, longest_context
 from app.engine.conversation import Conversation
 from app.engine.inbox import Inbox
 from app.engine.loader import LoadedModel
@@ -17,9 +17,12 @@ from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.switch import Switcher
 from app.engine.threads import default_threads
+from app.paths import cache_dir
+from models.exact import exact_planner
 from models.header import Header
 from models.plan import Planner
 from models.splits import read_model
+from quantize.cache_types import PRESETS, CachePair, cache_type
 from quantize.errors import EngineError
 
 NO_LAYOUT = "The layout of this model's saved state is not known."
@@ -33,6 +36,8 @@ class LoadPlan:
     settings: CacheSettings
     budget: Budget
     header: Header
+    note: str = ""
+    """A sentence for the user, if the load is not quite what was asked for."""
 
 
 @dataclass
@@ -70,15 +75,34 @@ def judge(command: Load, process: Process) -> LoadPlan:
         CacheTypeError: if the model cannot have these cache types.
         OutOfMemoryError: if it would not fit.
     """
-    header = read_model(Path(command.path))
-    budget = Budget(Planner(header, repack=command.repack), process)
-    settings = CacheSettings(
-        command.type_k.lower(), command.type_v.lower(), max(0, command.n_ctx), command.tail
-    )
+    path = Path(command.path)
+    header = read_model(path)
+    names = cache_type(command.type_k).name, cache_type(command.type_v).name
+    settings = CacheSettings(*names, max(0, command.n_ctx), command.tail)
+    budget = Budget(_planner(path, header, settings.pair, repack=command.repack), process)
+    longest = longest_context(budget.planner.shape)
+    note = ""
     if settings.n_ctx == 0:
         settings = replace(settings, n_ctx=budget.default_n_ctx(settings))
+    elif settings.n_ctx > longest:
+        settings = replace(settings, n_ctx=longest)
+        note = (
+            f"The context is {words.tokens(longest)} long, not {command.n_ctx:,}: "
+            "the model was trained for no more."
+        )
     budget.check_fits(settings)
-    return LoadPlan(command, settings, budget, header)
+    return LoadPlan(command, settings, budget, header, note)
+
+
+def _planner(path: Path, header: Header, pair: CachePair, *, repack: bool) -> Planner:
+    """A planner with the figures of the engine's own allocator, or with the formula's alone."""
+    settings = [*PRESETS] if pair in PRESETS else [*PRESETS, pair]
+    try:
+        return exact_planner(
+            path, header, settings=settings, repack=repack, memory_of_results=cache_dir() / "plans"
+        )
+    except EngineError:  # the dry run did not come to an end
+        return Planner(header, repack=repack)
 
 
 def open_session(
@@ -112,7 +136,7 @@ def open_session(
         cache = maker.open(plan.settings)
         state = maker.prove(cache)
         reason = NO_LAYOUT if state is None else state.obstacle
-        info = loader.describe(loaded, shape, reason)
+        info = loader.describe(loaded, plan.header, shape, reason, plan.note)
         conversation = Conversation(
             cache.context,
             loaded.vocabulary,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.engine import states, words
 from app.engine.budget import Budget
-from app.engine.cache import Cache, CacheMaker, CacheSettings
+from app.engine.cache import Cache, CacheMaker, CacheSettings, longest_context
 from app.engine.conversation import Conversation
 from app.engine.history import History, Kept, put_exact_rows
 from app.engine.inbox import Inbox
@@ -102,7 +102,7 @@ class Switcher:
                 "Choose a longer context, or begin a new conversation.",
             )
         trained = self._maker.shape.n_ctx_train
-        if trained and n_ctx > max(math.ceil(trained / 256) * 256, now.n_ctx):
+        if n_ctx > longest_context(self._maker.shape):
             raise CacheTypeError(
                 f"This model was trained for contexts of {words.tokens(trained)}; "
                 f"with {n_ctx:,} it would lose its way.",

@@ -95,7 +95,7 @@ def test_what_memory_does_not_allow_is_not_offered(
     synthetic: Synthetic,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = synthetic("llama", n_layer=4, head_dim=128, n_head=8, n_head_kv=8)
+    path = synthetic("llama", head_dim=128, n_head=8, n_head_kv=8)  # 8 KiB per token
     engine.load(path, 1024)
     predicted = engine.ask(Ask(engine.next_id()), Status).memory.predicted_total
     monkeypatch.setenv(LIMIT_VARIABLE, str(predicted + (1 << 20)))

@@ -222,6 +222,28 @@ def test_a_stop_while_reading_again_leaves_the_old_cache(tiny: Harness) -> None:
         assert tiny.generate(TURNS).n_cached == n_used - 1
 
 
+def test_without_a_disk_a_change_still_works(
+    start_engine: Callable[[], Harness], synthetic: Synthetic, home: Path
+) -> None:
+    states = home / "cache" / "states"
+    if states.exists():
+        states.rmdir()
+    states.parent.mkdir(exist_ok=True)
+    states.touch()  # no directory can be made here
+    try:
+        engine = start_engine()
+        engine.load(synthetic("llama"), 1024)
+        engine.generate(TURNS, Sampling(temperature=0, max_tokens=0))
+        n_used = status(engine).n_used
+        engine.set_cache("q8_0", "q8_0")
+        assert status(engine).n_used == n_used
+        undone = engine.ask(UndoCache(engine.next_id()), CacheChanged)
+        assert undone.type_k == "f16" and "/reprefill" in undone.sentence  # nothing exact was kept
+        assert engine.generate(TURNS).n_cached == n_used - 1
+    finally:
+        states.unlink()
+
+
 MODELS = {
     "llama 64": ("llama", {"head_dim": 64}),
     "llama 128": ("llama", {"head_dim": 128, "n_head_kv": 1}),
