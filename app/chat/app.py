@@ -18,7 +18,7 @@ from app.chat.chat_screen import ChatScreen
 from app.chat.commander import Commander
 from app.chat.messages import Action, Notice
 from app.chat.session import Session
-from app.chat.themes import DEFAULT_THEME, THEMES
+from app.chat.themes import THEMES, choose
 from app.options import ChatOptions
 from app.store.preferences import Preferences
 from app.store.store import Store
@@ -61,9 +61,7 @@ class StretchApp(App[int]):
         )
         self.commander = Commander(self)
         self.chat = ChatScreen()
-        # Not through the watcher: that would parse every style sheet a second time at the start.
-        self.set_reactive(App.theme, self._theme_of_settings())
-        self.stylesheet.set_variables(self.get_css_variables())
+        self._begin_with_theme(self._theme_of_settings())
         self.set_keymap(dict(self.session.settings.keys))
 
     def get_default_screen(self) -> Screen[None]:
@@ -88,8 +86,15 @@ class StretchApp(App[int]):
     # ---------------------------------------------------------------- settings
 
     def _theme_of_settings(self) -> str:
-        wanted = self.session.settings.theme
-        return wanted if wanted in self.available_themes else DEFAULT_THEME
+        return choose(self.session.settings.theme, self.available_themes, self.console.color_system)
+
+    def _begin_with_theme(self, name: str) -> None:
+        if self.available_themes[name].ansi:
+            self.theme = name
+            return
+        # Not through the watcher: that would parse every style sheet a second time at the start.
+        self.set_reactive(App.theme, name)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def change_setting(self, key: str, value: object, scope: str = "") -> None:
         """Change a setting and let it take effect.

@@ -10,6 +10,7 @@ from app.chat import format
 from app.chat.commands import Call, UnknownCommand, parse
 from app.chat.completion import Candidate
 from app.chat.messages import Action
+from app.chat.themes import AUTOMATIC
 from app.plain_text import one_line
 from app.store.settings import SETTINGS
 from quantize.errors import StretchError, UsageError
@@ -239,7 +240,7 @@ class Commander:
     def do_theme(self, args: str) -> None:
         if not args:
             self._app.search_themes()
-        elif args not in self._app.available_themes:
+        elif args not in (AUTOMATIC, *self._app.available_themes):
             names = ", ".join(self._app.available_themes)
             raise UsageError(f"There is no theme called {one_line(args, 40)}.", f"There are {names}.")
         else:

@@ -22,7 +22,7 @@ class CompletionList(Widget):
     DEFAULT_CSS = """
     CompletionList {
         display: none; width: 1fr; height: auto; padding: 0 1; background: $surface;
-        border-top: solid $border;
+        border-top: solid $border-blurred;
     }
     """
 

@@ -1,4 +1,4 @@
-"""The two themes of Stretch's own.
+"""The themes of Stretch's own: a dark one, a light one, and one for terminals with sixteen colours.
 
 One accent colour, called ``$primary`` (``$text-primary`` for text), marks what is current.
 ``$warning`` (amber) and ``$error`` (red) are kept for memory and context running out and for
@@ -6,6 +6,8 @@ what failed. Style sheets that follow this rule look right in Textual's own them
 """
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from textual.theme import Theme
 
@@ -93,5 +95,59 @@ LIGHT = Theme(
     },
 )
 
-THEMES = (DARK, LIGHT)
-DEFAULT_THEME = DARK.name
+ANSI = Theme(
+    name="stretch-ansi",
+    ansi=True,
+    primary="ansi_cyan",
+    secondary="ansi_blue",
+    accent="ansi_cyan",
+    success="ansi_cyan",
+    warning="ansi_yellow",
+    error="ansi_red",
+    foreground="ansi_default",
+    background="ansi_default",
+    surface="ansi_default",
+    panel="ansi_default",
+    boost="ansi_default",
+    dark=True,
+    variables={
+        "ansi-background": "ansi_default",
+        "ansi-foreground": "ansi_default",
+        "text-muted": "ansi_bright_black",
+        "text-disabled": "ansi_bright_black",
+        "border": "ansi_bright_black",
+        "border-blurred": "ansi_bright_black",
+        "block-cursor-background": "ansi_cyan",
+        "block-cursor-foreground": "ansi_black",
+        "block-cursor-text-style": "none",
+        "input-cursor-text-style": "reverse",
+        "input-selection-background": "ansi_cyan",
+        "input-selection-foreground": "ansi_black",
+        "scrollbar": "ansi_bright_black",
+        "scrollbar-hover": "ansi_bright_black",
+        "scrollbar-active": "ansi_cyan",
+        "scrollbar-background": "ansi_default",
+        "scrollbar-background-hover": "ansi_default",
+        "scrollbar-background-active": "ansi_default",
+        "footer-key-foreground": "ansi_cyan",
+        "screen-selection-background": "ansi_cyan",
+        "screen-selection-foreground": "ansi_black",
+    },
+)
+"""The terminal's own sixteen colours, on its own background."""
+
+THEMES = (DARK, LIGHT, ANSI)
+
+AUTOMATIC = "stretch"
+"""Not a theme: lets the program choose between its own."""
+
+
+def choose(wanted: str, available: Container[str], color_system: str | None) -> str:
+    """The theme for the settings' ``wanted`` in a terminal that can show so many colours.
+
+    Args:
+        color_system: As Rich calls it: ``truecolor``, ``256``, ``standard`` or None.
+    """
+    if wanted != AUTOMATIC and wanted in available:
+        return wanted
+    return ANSI.name if color_system == "standard" else DARK.name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from app.chat.app import StretchApp
+from app.chat.panel.glyphs import glyphs
 from app.options import ChatOptions
 from tests.chat.watch import Watch
 from tests.synthetic import SyntheticModels
@@ -36,6 +37,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STRETCH_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def a_good_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Millions of colours and smooth blocks, wherever the tests run."""
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("STRETCH_GLYPHS", "smooth")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    glyphs.cache_clear()
+    yield
+    glyphs.cache_clear()
 
 
 @pytest.fixture

@@ -101,6 +101,8 @@ class StillApp(StretchApp):
         super().__init__(options)
         self._conversation = conversation
         self.chat.composer.cursor_blink = False
+        self.chat.panel._clock = lambda: 100.0
+        self.animation_level = "none"
 
     def begin(self) -> None:
         if self._conversation:

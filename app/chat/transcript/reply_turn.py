@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.timer import Timer
 
-from app.chat.format import count, duration, rate
+from app.chat.format import RATE_WIDTH, count, duration, rate
 from app.chat.keys import key_name, key_of
 from app.chat.markdown.blocks import Block, parse
 from app.chat.markdown.layout import MUTED
@@ -29,19 +29,23 @@ DRAW_EVERY_S = 1 / 12
 """Least time between two drawings of a growing reply."""
 BLOCKS_PER_PASSAGE = 24
 BAR_WIDTH = 16
+STOPS = "esc stops"
 
 
-def progress_text(progress: PrefillProgress) -> Content:
-    """``reading 2,048 of 9,812 tokens  ▇▇▇░░░  412 t/s, about 19 s``; figures keep their width."""
+def progress_text(progress: PrefillProgress, width: int) -> Content:
+    """``reading 2,048 of 9,812 tokens  ━━━━━━  412 t/s  about 19 s``; figures keep their width.
+
+    The bar takes what the figures leave of ``width``, but not more than it needs to be read.
+    """
     total = count(progress.n_total)
     done = count(progress.n_done).rjust(len(total))
-    filled = round(BAR_WIDTH * progress.n_done / max(1, progress.n_total))
     eta = f"about {duration(max(1.0, progress.eta_s))}" if progress.n_done else "..."
+    before = f"reading {done} of {total} tokens  "
+    after = f"  {rate(progress.tokens_per_second):>{RATE_WIDTH}} t/s  {eta}"
+    bar = min(BAR_WIDTH, max(0, width - len(before) - len(after)))
+    filled = round(bar * progress.n_done / max(1, progress.n_total))
     return Content.assemble(
-        (f"reading {done} of {total} tokens  ", MUTED),
-        ("━" * filled, "$primary"),
-        ("━" * (BAR_WIDTH - filled), "$border"),
-        (f"  {rate(progress.tokens_per_second):>6} t/s  {eta}", MUTED),
+        (before, MUTED), ("━" * filled, "$primary"), ("━" * (bar - filled), "$border-blurred"), (after, MUTED)
     )
 
 
@@ -125,17 +129,18 @@ class ReplyTurn(Turn):
 
     def show_progress(self, progress: PrefillProgress) -> None:
         """The prompt is being read."""
-        self._show_foot(progress_text(progress), "esc stops")
+        width = self._foot.content_size.width - len(STOPS) - 2
+        self._show_foot(progress_text(progress, width if width > 0 else 60), STOPS)
 
     def append(self, text: str) -> None:
         """More of the reply has arrived."""
         self._text += text
         if self._timer is None:
-            self._timer = self.set_timer(max(DRAW_EVERY_S, 4 * self._cost), self._draw)
+            self._timer = self.set_timer(max(DRAW_EVERY_S, 4 * self._cost), self.draw)
 
-    async def _draw(self) -> None:
+    async def draw(self) -> None:
         """Draw what has arrived since the last time."""
-        self._timer = None
+        self._stop_timer()
         began = time.perf_counter()
         parts = split_thinking(self._text)
         if parts.undecided:
