@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize.errors import EngineError, ModelFileError
+from quantize.native import require_types
 
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
@@ -191,6 +192,7 @@ class Context:
 
         Raises:
             EngineError: if llama.cpp refuses; its log says why.
+            CacheTypeError: if Stretch's native types are asked for and cannot be registered.
         """
         params = L.llama_context_default_params()
         params.n_ctx = n_ctx
@@ -200,6 +202,7 @@ class Context:
         params.n_outputs_max = n_outputs_max
         params.n_threads = n_threads
         params.n_threads_batch = n_threads
+        require_types(type_k, type_v)
         params.type_k = type_k
         params.type_v = type_v
         params.flash_attn_type = (
@@ -319,16 +322,20 @@ class Context:
         """Forget everything."""
         L.llama_memory_clear(self.memory, True)
 
-    def state_size(self, seq: int = 0) -> int:
-        """Bytes of the saved state of ``seq``."""
-        return int(L.llama_state_seq_get_size_ext(self.handle, seq, 0))
+    def state_size(self, seq: int = 0, *, partial: bool = False) -> int:
+        """Bytes of the saved state of ``seq``.
 
-    def save_state(self, into: NDArray[np.uint8], seq: int = 0) -> int:
+        Args:
+            partial: only what cannot be cut back to fewer tokens: recurrent states, sliding windows.
+        """
+        return int(L.llama_state_seq_get_size_ext(self.handle, seq, int(partial)))
+
+    def save_state(self, into: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> int:
         """Write the state of ``seq`` into ``into`` (at least ``state_size()`` bytes); bytes written."""
         pointer = into.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, 0))
+        return int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, int(partial)))
 
-    def load_state(self, data: NDArray[np.uint8], seq: int = 0) -> bool:
+    def load_state(self, data: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> bool:
         """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ)."""
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return int(L.llama_state_seq_set_data_ext(self.handle, pointer, data.size, seq, 0)) != 0
+        return int(L.llama_state_seq_set_data_ext(self.handle, pointer, data.size, seq, int(partial))) != 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+from app.engine.checkpoints import Checkpoints
 from app.engine.inbox import Inbox
 from app.engine.pace import Pace
 from app.engine.prompt import Prompt, PromptMaker
@@ -64,6 +65,7 @@ class Conversation:
         self._pace = pace
         self._n_swa = n_swa
         self._goal = 0
+        self._checkpoints = Checkpoints(context.model)
         self._use(context)
 
     # ------------------------------------------------------------------ the cache
@@ -90,12 +92,14 @@ class Conversation:
 
     def move_to(self, context: Context) -> None:
         """Go on in ``context``, which holds the same tokens."""
+        self._checkpoints.cut(0)  # they are of the old types
         self._use(context)
 
     def forget(self) -> None:
         """Empty the cache."""
         self.context.clear()
         self.tokens.clear()
+        self._checkpoints.cut(0)
 
     def keep(self, n_keep: int) -> tuple[int, str]:
         """Cut the cache back to its first ``n_keep`` tokens.
@@ -110,14 +114,17 @@ class Conversation:
             return 0, ""
         # A sliding window needs the cells before the cut, which newer ones may have displaced.
         first_needed = max(0, n_keep - self._n_swa) if self._n_swa else 0
-        oldest = self.context.first_position()
         if (
-            oldest <= first_needed
+            self.context.first_position() <= first_needed
             and self.context.remove(n_keep)
             and self.context.last_position() == n_keep - 1
         ):
             del self.tokens[n_keep:]
+            self._checkpoints.cut(n_keep)
             return n_keep, ""
+        if n_kept := self._checkpoints.restore(self.context, n_keep):
+            del self.tokens[n_kept:]
+            return n_kept, ""
         self.forget()
         why = (
             "its sliding window no longer holds the tokens before the change"
@@ -162,6 +169,11 @@ class Conversation:
                 return False
             context = self.context
             size = self._pace.size(done, context.n_batch, tiled=context.tiled_attention)
+            if self._checkpoints.needed and logits:
+                # The reply may be written again: keep the state before the last token.
+                size = min(size, max(1, len(wanted) - 1 - done))
+                if done == len(wanted) - 1:
+                    self._checkpoints.save(context, done)
             batch = wanted[done : done + size]
             is_last = done + len(batch) == len(wanted)
             code = context.decode(batch, done, logits="last" if is_last and logits else "none")
@@ -194,6 +206,8 @@ class Conversation:
         """
         began = perf_counter()
         wanted, n_same = self._prompts.reuse(self.tokens, prompt.tokens)
+        if n_same == len(self.tokens) < len(wanted):
+            self._checkpoints.save(self.context, n_same)  # what follows may be said differently
         n_cached, note = self.keep(min(n_same, len(wanted) - 1))  # the last token gives the logits
         notes = (*prompt.notes, note) if note else prompt.notes
         complete = self.read(id, wanted, n_cached)

@@ -294,18 +294,3 @@ def test_what_cannot_be_transcoded_is_read_again_and_said(
     assert figures.kv_measured == figures.kv_predicted == changed.bytes_after
     more = engine.generate((*TURNS, Turn("assistant", first.text), Turn("user", "Go on.")))
     assert more.n_generated > 0
-
-
-@pytest.mark.parametrize("name", ["mamba", "granitehybrid", "gemma3"])
-def test_a_state_that_cannot_be_cut_back_is_read_again_and_said(
-    engine: Harness, synthetic: Synthetic, name: str
-) -> None:
-    engine.load(synthetic(name, **({"n_swa": 64} if name == "gemma3" else {})), 2048)
-    turns = user(FILLER * 60)
-    first = engine.generate(turns, LONG)
-    again = engine.generate(turns, LONG)
-    assert again.text == first.text
-    if again.n_cached == 0:
-        assert any("read the whole conversation again" in note for note in again.notes)
-    else:
-        assert again.n_cached == again.n_prompt - 1
