@@ -12,16 +12,17 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from app.chat.panel.context_section import fill_style
-from app.chat.panel.lines import Lines
-from app.chat.panel.memory_panel import MemoryPanel
+from app.chat.panel.lines import Density, Lines
+from app.chat.panel.memory_panel import MemoryPanel, form_for
 from app.chat.panel.memory_section import MemorySection, bar_parts
 from app.chat.panel.stretch_view import Columns, Scale
 from app.chat.panel.styled import STYLES
 from app.engine.protocol import MemoryFigures
 from models.stretch_row import StretchRow
+from quantize.cache_types import PRESETS
 from tests.panel import figures
 from tests.panel.figures import GIB, MIB
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 
 
 class Clock:
@@ -106,7 +107,8 @@ async def test_nothing_moves_when_the_first_figures_come() -> None:
         await pilot.pause()
         places = [w.region for w in panel.children]
         panel.show_loaded(figures.loaded())
-        panel.show_status(figures.status())
+        rows = tuple(figures.row(pair.k.name, pair.v.name) for pair in PRESETS)
+        panel.show_status(figures.status(rows=rows))
         await pilot.pause()
         assert [w.region for w in panel.children] == places
 
@@ -147,21 +149,28 @@ async def test_no_line_is_wider_than_the_panel(width: int, height: int) -> None:
                 assert cell_len(line) <= section.size.width, line
 
 
-async def test_a_low_panel_is_compact_and_a_high_one_has_bars_of_their_own() -> None:
+@pytest.mark.parametrize("n_rows", [5, 7])
+async def test_the_panel_takes_the_best_form_that_fits(n_rows: int) -> None:
     host, panel = panel_in_host()
-    async with host.run_test(size=(140, 40)) as pilot:
-        panel.show_status(figures.status())
+    rows = (*figures.ROWS, figures.row("tq3"), figures.row("tq2"))[:n_rows]
+    async with host.run_test(size=(140, 50)) as pilot:
+        panel.show_status(figures.status(rows=rows))
         await pilot.pause()
-        assert panel.stretch.long_bars
-        assert panel.stretch.plain_text.count("━━━") >= 5
-        assert not panel.has_class("-compact")
-        for height in (33, 28, 27, 22, 21, 18):
+        assert panel.stretch.long_bars and panel.stretch.plain_text.count("━━━") >= n_rows
+        for height in (38, 34, 33, 30, 28, 24, 22, 18):
             await pilot.resize_terminal(140, height)
+            await until(pilot, lambda height=height: panel.size.height == height)
             await pilot.pause()
-            await pilot.pause()
-            assert not panel.stretch.long_bars
-            assert panel.has_class("-compact") == (height < 28)
             assert panel.max_scroll_y == 0, f"all of it is seen in {height} lines"
+            assert (panel.stretch.density, panel.stretch.long_bars) == form_for(height, n_rows)
+            assert all(section.plain_text.strip() for section in panel.query(Lines))
+
+
+def test_a_usual_large_terminal_shows_the_long_bars() -> None:
+    # 40 lines less the header, the input and the keys.
+    assert form_for(34, 5) == (Density.ROOMY, True)
+    assert form_for(34, 7) == (Density.AIRY, True)
+    assert form_for(18, 7) == (Density.TIGHT, False)
 
 
 async def test_a_switch_is_marked_in_the_sparkline_with_what_it_gave() -> None:

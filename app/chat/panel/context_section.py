@@ -36,22 +36,25 @@ class ContextSection(Lines):
     def build(self, width: int) -> Sequence[Line]:
         n_used, n_ctx = self._n_used, self._n_ctx
         title = Piece("CONTEXT", "title")
-        if n_ctx <= 0:
-            empty = bars.bar(0.0, width, "cache", self.glyphs)
-            lines: list[Line] = [sides((title,), (Piece(DASH, "muted"),), width), empty]
-            return lines if self.density != Density.ROOMY else [*lines, (Piece(" " * width),)]
         total = count(n_ctx)
-        figures = Piece(f"{count(n_used):>{len(total)}} / {total}", fill_style(n_used, n_ctx, "value"))
-        full = Piece(f"used {percent(n_used, n_ctx):>4}", fill_style(n_used, n_ctx, "muted"))
-        bar = bars.bar(n_used / n_ctx, width, fill_style(n_used, n_ctx), self.glyphs)
+        figures = f"{count(n_used):>{len(total)}} / {total}" if n_ctx > 0 else DASH
+        right = Piece(figures, fill_style(n_used, n_ctx, "value" if n_ctx > 0 else "muted"))
+        share = n_used / n_ctx if n_ctx > 0 else 0.0
+        style = fill_style(n_used, n_ctx)
+        if self.density == Density.TIGHT:
+            room = max(4, width - len(title.text) - len(figures) - 4)
+            return [(title, Piece("  "), *bars.bar(share, room, style, self.glyphs), Piece("  "), right)]
+        bar = bars.bar(share, width, style, self.glyphs)
+        used = Piece(
+            f"used {percent(n_used, n_ctx):>4}" if n_ctx > 0 else "", fill_style(n_used, n_ctx, "muted")
+        )
         if self.density != Density.ROOMY:
-            return [sides((title, Piece("  "), full), (figures,), width), bar]
-        trained = ""
-        if self._n_ctx_train:
-            word = "beyond the trained" if n_ctx > self._n_ctx_train else "trained for"
-            trained = f"{word} {count(self._n_ctx_train)}"
-        return [
-            sides((title,), (figures,), width),
-            bar,
-            sides((full,), (Piece(trained, "warning" if n_ctx > self._n_ctx_train > 0 else "muted"),), width),
-        ]
+            return [sides((title, Piece("  "), used), (right,), width), bar]
+        return [sides((title,), (right,), width), bar, sides((used,), (self._trained(),), width)]
+
+    def _trained(self) -> Piece:
+        if not self._n_ctx_train:
+            return Piece("")
+        beyond = self._n_ctx > self._n_ctx_train
+        word = "beyond the trained" if beyond else "trained for"
+        return Piece(f"{word} {count(self._n_ctx_train)}", "warning" if beyond else "muted")

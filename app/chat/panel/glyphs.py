@@ -66,7 +66,7 @@ SMOOTH = Glyphs(
     tick="┊",
     here="╋",
     dot="·",
-    textures=("█", "▓", "▒", "▚", "░", "▞"),
+    textures=("█", "▓", "▒", "▚", "▪", "▞"),
 )
 
 COARSE = Glyphs(
@@ -84,7 +84,7 @@ COARSE = Glyphs(
     tick="│",
     here="╪",
     dot="·",
-    textures=("█", "▓", "▒", "▌", "░", "▐"),
+    textures=("█", "▓", "▒", "▌", "■", "▐"),
     ellipsis="...",
     down="▼",
 )

@@ -44,9 +44,11 @@ class Density(IntEnum):
     """How much room a widget may take."""
 
     TIGHT = 0
-    """Every line counts (a terminal of 24 lines)."""
+    """Every line counts: a terminal of 24 lines."""
     COMPACT = 1
-    ROOMY = 2
+    AIRY = 2
+    """As compact, with air between the sections and a bar below every row of the table."""
+    ROOMY = 3
 
 
 class Lines(Styled):

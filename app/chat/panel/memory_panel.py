@@ -18,8 +18,22 @@ from app.chat.panel.speed_section import SpeedSection
 from app.chat.panel.stretch_table import StretchTable
 from app.engine.protocol import CacheChanged, CachePreview, Loaded, Status
 
-_FIXED = {Density.ROOMY: 23, Density.COMPACT: 17}
-"""Lines of the whole panel without the rows of its table, air between the sections included."""
+_FORMS = (
+    (Density.ROOMY, True, 24),
+    (Density.AIRY, True, 20),
+    (Density.ROOMY, False, 23),
+    (Density.COMPACT, False, 17),
+)
+"""Forms of the panel, the best first: whether every row of the table has a bar of its own below it,
+and the lines that the form takes without the rows (air between the sections included)."""
+
+
+def form_for(height: int, n_rows: int) -> tuple[Density, bool]:
+    """The best form that fits into ``height`` lines with ``n_rows`` rows in the table."""
+    for density, long_bars, fixed in _FORMS:
+        if height >= fixed + n_rows * (2 if long_bars else 1):
+            return density, long_bars
+    return Density.TIGHT, False
 
 
 class MemoryPanel(VerticalScroll, can_focus=False):
@@ -120,13 +134,8 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self._arrange(event.size.height)
 
     def _arrange(self, height: int) -> None:
-        n_rows = self.stretch.n_rows
-        if height >= _FIXED[Density.ROOMY] + n_rows:
-            density = Density.ROOMY
-        else:
-            density = Density.COMPACT if height >= _FIXED[Density.COMPACT] + n_rows else Density.TIGHT
-        long_bars = height >= _FIXED[Density.ROOMY] + 2 * n_rows + 1
-        self.set_class(density != Density.ROOMY, "-compact")
+        density, long_bars = form_for(height, self.stretch.n_rows)
+        self.set_class(density < Density.AIRY, "-compact")
         changed: list[Lines] = []
         if self.stretch.long_bars != long_bars:
             self.stretch.long_bars = long_bars

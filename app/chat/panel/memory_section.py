@@ -45,6 +45,12 @@ def bar_parts(memory: MemoryFigures) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def merged(parts: Sequence[int]) -> tuple[int, ...]:
+    """Segments with the program's own among the buffers, for the form with a line less."""
+    weights, repacked, cache, buffers, program, others = parts
+    return weights, repacked, cache, buffers + program, others
+
+
 class MemorySection(Lines):
     """The bar, its legend, predicted and measured, and a sparkline of the engine's memory."""
 
@@ -89,49 +95,52 @@ class MemorySection(Lines):
         used = size_pair(memory.total - memory.available, memory.total, " of ")
         return sides((Piece("MEMORY", "title"),), (Piece(used, style),), width)
 
+    def _parts(self, memory: MemoryFigures | None) -> list[tuple[str, int | None]]:
+        """Style and bytes of every segment; the last is not the engine's."""
+        parts: Sequence[int | None] = bar_parts(memory) if memory is not None else (None,) * len(PARTS)
+        if self.density != Density.TIGHT:
+            return list(zip(PARTS, parts, strict=True))
+        fewer = merged(bar_parts(memory)) if memory is not None else (None,) * (len(PARTS) - 1)
+        return list(zip((*PARTS[:4], "others"), fewer, strict=True))
+
     def _bar(self, memory: MemoryFigures | None, width: int) -> Line:
-        fractions: tuple[float, ...] = ()
-        if memory is not None and memory.total > 0:
-            fractions = tuple(n / memory.total for n in bar_parts(memory))
+        parts = self._parts(memory) if memory is not None and memory.total > 0 else []
+        total = memory.total if memory is not None else 1
+        fractions = [(n or 0) / total for _, n in parts]
         g = self.glyphs
-        fills = g.textures if self.textured else ()
-        return bars.segments(fractions, PARTS[: len(fractions)], width, g, fills=fills)
+        fills = [self._fill(name) for name, _ in parts] if self.textured else ()
+        return bars.segments(fractions, [name for name, _ in parts], width, g, fills=fills)
+
+    def _fill(self, name: str) -> str:
+        return self.glyphs.textures[PARTS.index(name)]
 
     def _legend(self, memory: MemoryFigures | None, width: int) -> list[Line]:
-        def figure(n: int | None) -> str:
-            return fit(DASH if n is None else size(n), SIZE_WIDTH, ">")
-
         g = self.glyphs
-        parts = bar_parts(memory) if memory is not None else (None,) * len(PARTS)
-        names = [*zip(PARTS, parts, strict=True)]
         column = max(20, (width - 3) // 2)
-        gap = max(1, width - 2 * column)
+        gap = Piece(" " * max(1, width - 2 * column))
 
-        def entry(index: int) -> list[Piece]:
-            name, n = names[index]
-            swatch = g.textures[index] if self.textured else g.swatch
+        def entry(label: str, n: int | None, style: str = "", swatch: str = "") -> list[Piece]:
+            figure = fit(DASH if n is None else size(n), SIZE_WIDTH, ">")
             return [
-                Piece(f"{swatch} ", name),
-                Piece(fit(name, column - 2 - SIZE_WIDTH), "muted"),
-                Piece(figure(n), "value" if n else "faint"),
+                Piece(f"{swatch or ' '} ", style),
+                Piece(fit(label, column - 2 - SIZE_WIDTH), "muted"),
+                Piece(figure, "value" if n else "faint"),
             ]
 
-        def plain(label: str, n: int | None, style: str = "value", swatch: str = "") -> list[Piece]:
-            head = Piece(f"{swatch} ", "track") if swatch else Piece("  ")
-            name = fit(label, column - 2 - SIZE_WIDTH)
-            return [head, Piece(name, "muted"), Piece(figure(n), style if n else "faint")]
+        def segment(name: str, n: int | None) -> list[Piece]:
+            label = "the rest" if name == "buffers" and self.density == Density.TIGHT else name
+            return entry(label, n, name, self._fill(name) if self.textured else g.swatch)
 
-        free = memory.available if memory is not None else None
-        predicted = memory.predicted_total if memory is not None else None
-        measured = memory.rss if memory is not None else None
-        right: list[list[Piece]] = [
-            entry(5),
-            plain("available", free, swatch=g.textures[4] if self.textured else g.swatch),
-            [Piece(" " * column)],
-            plain("predicted", predicted),
-            plain("measured", measured),
-        ]
-        return [(*entry(i), Piece(" " * gap), *right[i]) for i in range(5)]
+        parts = self._parts(memory)
+        left = [segment(name, n) for name, n in parts[:-1]]
+        free = entry(
+            "available", memory.available if memory else None, "track", g.track if self.textured else g.swatch
+        )
+        right = [segment(*parts[-1]), free]
+        right += [[Piece(" " * column)]] * (len(left) - 4)
+        right.append(entry("predicted", memory.predicted_total if memory else None))
+        right.append(entry("measured", memory.rss if memory else None))
+        return [(*a, gap, *b) for a, b in zip(left, right, strict=True)]
 
     def _sparkline(self, width: int) -> list[Line]:
         g = self.glyphs

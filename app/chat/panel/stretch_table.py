@@ -118,7 +118,7 @@ class StretchTable(Lines, can_focus=True):
     @property
     def _below(self) -> int:
         """Lines below the last row, reserved so that nothing moves when they fill."""
-        return 2 if self.density == Density.TIGHT else 3
+        return 2 if self.density in (Density.TIGHT, Density.AIRY) else 3
 
     @property
     def row_under_cursor(self) -> StretchRow | None:
