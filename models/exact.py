@@ -79,7 +79,7 @@ class ExactPlanner(Planner):
 
     def plan(self, pair: CachePair, n_ctx: int, *, tail: int = 0) -> MemoryPlan:
         plan = super().plan(pair, n_ctx, tail=tail)
-        if not self.disagrees:
+        if pair.label not in self.disagrees:
             return plan
         known = tuple(s for s in plan.unknown if "formula leaves out" not in s)
         note = "The formula and the engine's allocator disagree on the cache; the figures are the engine's."

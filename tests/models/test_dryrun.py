@@ -16,12 +16,15 @@ from models.exact import exact_planner
 from models.header import Header, parse_header, read_header
 from models.lean import lean_file
 from models.plan import Planner
-from quantize.cache_types import PRESETS, parse_pair
+from quantize.cache_types import parse_pair
 from quantize.errors import ModelFileError
 from tests.models.gguf_bytes import STRING, UINT32, Gguf, tensor
 from tests.synthetic import SyntheticModels
 
 MIB = 1 << 20
+
+SETTINGS = tuple(parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_0", "q4_0"))
+"""What llama.cpp has of its own."""
 
 
 @pytest.mark.parametrize(
@@ -30,10 +33,10 @@ MIB = 1 << 20
 def test_the_engine_and_the_formula_agree(synthetic: SyntheticModels, name: str) -> None:
     path = synthetic(name)
     header = read_header(path)
-    planner = exact_planner(path, header)
+    planner = exact_planner(path, header, settings=SETTINGS)
     assert planner.disagrees == ()
     formula = Planner(header)
-    for pair in PRESETS:
+    for pair in SETTINGS:
         if formula.refusal(pair):
             continue
         assert pair.label in planner.lines
@@ -151,9 +154,9 @@ def test_where_the_formula_is_wrong_the_engine_is_right(synthetic: SyntheticMode
     path = synthetic("llama", n_layer=3)
     wrong = read_header(synthetic("llama", n_layer=2))
     header = Header(**{**vars(read_header(path)), "metadata": wrong.metadata})
-    planner = exact_planner(path, header)
+    planner = exact_planner(path, header, settings=SETTINGS)
     right = Planner(read_header(path))
-    assert set(planner.disagrees) == {p.label for p in PRESETS}
+    assert set(planner.disagrees) == {p.label for p in SETTINGS}
     for label in ("f16", "q8_0/q4_0"):
         pair = parse_pair(label)
         assert planner.cache_bytes(pair, 10_000) == pytest.approx(
