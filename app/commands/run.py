@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the prompt or the script; the exit code is 1 if any turn failed."""
     from app import paths
     from app.engine.protocol import Sampling
-    from app.engine.script import JsonReport, PlainReport, Runner
+    from app.engine.report import JsonReport, PlainReport
+    from app.engine.script import Runner
     from models.resolve import resolve
 
     lines = _lines(args)

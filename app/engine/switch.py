@@ -22,6 +22,7 @@ from app.engine.conversation import Conversation
 from app.engine.history import History, Kept, put_exact_rows
 from app.engine.inbox import Inbox
 from app.engine.protocol import CacheChanged, CachePreview, SetCache
+from app.engine.switch_words import changed, preview, refused
 from quantize.cache_types import cache_type
 from quantize.errors import (
     CacheTypeError,
@@ -42,13 +43,16 @@ class Needs:
     state: int
     """Of the saved state as it is."""
     new_state: int
-    """Of the transcoded one."""
+    """Of the transcoded one; 0 if the types stay."""
+    new_in_file: bool
+    """The transcoded state has to be in a file, for memory is short."""
     both: int
     """Memory at the peak, with the old and the new context."""
     one: int
     """Memory at the peak if the old context is freed first (negative if it gives more than is taken)."""
     available: int
     through_file: bool
+    """Both contexts do not fit at once."""
     fits: bool
 
 
@@ -118,18 +122,22 @@ class Switcher:
             state = old.context.state_size()
             ratio = self._budget.kv_bytes(wanted) / max(1, self._budget.kv_bytes(old.settings))
             same_length = ratio * old.settings.n_ctx / wanted.n_ctx
-            new_state = state if self._same_types(wanted) else math.ceil(state * same_length) + 65536
-            work = working_bytes(self._geometry)
+            if not self._same_types(wanted):
+                new_state = math.ceil(state * same_length) + 65536
+                work = working_bytes(self._geometry)
         added = self._budget.context_bytes(wanted)
-        freed = self._budget.context_bytes(old.settings)
         available = self._budget.free(old.settings)
         disk = states.disk_room()
-        kept_in_memory = 0 if state <= disk else state
-        both = max(kept_in_memory + new_state + work, kept_in_memory + new_state + added)
-        one = max(work, added - freed)
-        fits_both = both <= available
-        fits_one = one <= available and state + new_state <= disk
-        return Needs(state, new_state, both, one, available, not fits_both, fits_both or fits_one)
+        both_files = state + new_state <= disk
+        both = (0 if state <= disk else state) + new_state + max(work, added)
+        new_in_file = both > available and both_files
+        if new_in_file:
+            both = max(work, added)
+        one = max(work, added - self._budget.context_bytes(old.settings))
+        fits_both, fits_one = both <= available, one <= available and both_files
+        return Needs(
+            state, new_state, new_in_file, both, one, available, not fits_both, fits_both or fits_one
+        )
 
     def preview(self, command: SetCache) -> CachePreview:
         """What a change would need and gain.
@@ -141,6 +149,11 @@ class Switcher:
         reprefill = self._must_reprefill(command.reprefill)
         needs = self.needs(wanted, reprefill=reprefill)
         before, after = self._budget.kv_bytes(self.cache.settings), self._budget.kv_bytes(wanted)
+        if needs.fits:
+            n_reread = self._conversation.n_used if reprefill else 0
+            sentence = preview(wanted, after - before, n_reread, needs.through_file)
+        else:
+            sentence = self._refusal(wanted, needs).message
         return CachePreview(
             command.id,
             wanted.type_k,
@@ -153,7 +166,7 @@ class Switcher:
             needs.through_file,
             reprefill,
             needs.fits,
-            self._preview_sentence(wanted, needs, before, after, reprefill),
+            sentence,
             self._budget.max_ctx(wanted),
         )
 
@@ -187,8 +200,7 @@ class Switcher:
                 f"The conversation has grown to {words.tokens(self._conversation.n_needed)} and no longer "
                 f"fits in the {kept.settings.n_ctx:,} from before the change."
             )
-        changed = self._run(id, kept.settings, self._must_reprefill(False), kept, remember=False)
-        return changed
+        return self._run(id, kept.settings, self._must_reprefill(False), kept, remember=False)
 
     def _run(
         self, id: int, wanted: CacheSettings, reprefill: bool, exact: Kept | None, *, remember: bool
@@ -218,7 +230,8 @@ class Switcher:
             self.history.pop()
         seconds = perf_counter() - began
         read_again = reprefill and bool(tokens)
-        return self._changed(id, old, seconds, read_again, self._sentence(old, read_again, n_exact))
+        said = changed(old, self.cache, len(tokens), read_again, n_exact)
+        return self._changed(id, old, seconds, read_again, said)
 
     def _side_by_side(
         self, wanted: CacheSettings, exact: Kept | None, needs: Needs
@@ -226,7 +239,8 @@ class Switcher:
         """Both contexts at once. Returns the old state if it is in a file and so can be kept."""
         in_file = needs.state <= states.disk_room()
         data = self._save(states.in_file if in_file else states.in_memory)
-        moved = self._transcode(data, wanted, exact, states.in_memory, consume=not in_file)
+        room = states.in_file if needs.new_in_file else states.in_memory
+        moved = self._transcode(data, wanted, exact, room, consume=not in_file)
         cache = self._open_with(wanted, moved)
         self._adopt(cache)
         return data if in_file else None
@@ -355,7 +369,7 @@ class Switcher:
         conversation.move_to(old.context)
         new.close()
 
-    # ------------------------------------------------------------------ words
+    # ------------------------------------------------------------------ small things
 
     def _same_types(self, wanted: CacheSettings) -> bool:
         now = self.cache.settings
@@ -382,63 +396,5 @@ class Switcher:
             sentence,
         )
 
-    def _sentence(self, old: Cache, reprefilled: bool, n_exact: int) -> str:
-        now = self.cache
-        name = now.settings.label
-        if now.settings.label == old.settings.label and now.settings.n_ctx != old.settings.n_ctx:
-            said = f"The context now holds {words.tokens(now.settings.n_ctx)}: "
-        else:
-            said = f"The cache is now {name}: "
-        said += f"{words.size(now.kv_bytes)} instead of {words.size(old.kv_bytes)}."
-        n_used = self._conversation.n_used
-        if reprefilled:
-            return f"{said} The conversation was read again, exactly."
-        if n_used and self._gains_precision(old.settings, now.settings):
-            if n_exact >= n_used:
-                return f"{said} All {words.tokens(n_used)} are exactly as they were before."
-            if n_exact:
-                return (
-                    f"{said} The first {words.tokens(n_exact)} are exactly as they were before; the "
-                    f"precision of the {n_used - n_exact:,} after them does not come back without /reprefill."
-                )
-            return (
-                f"{said} The precision that {old.settings.label} lost does not come back without /reprefill."
-            )
-        return said
-
-    @staticmethod
-    def _gains_precision(old: CacheSettings, new: CacheSettings) -> bool:
-        """Whether K or V gets more bits than it had."""
-        pairs = ((old.pair.k, new.pair.k), (old.pair.v, new.pair.v))
-        return any(
-            b.variants[-1].type_size * a.variants[-1].block_size
-            > a.variants[-1].type_size * b.variants[-1].block_size
-            and a.quantized
-            for a, b in pairs
-        )
-
-    def _preview_sentence(
-        self, wanted: CacheSettings, needs: Needs, before: int, after: int, reprefill: bool
-    ) -> str:
-        if not needs.fits:
-            return self._refusal(wanted, needs).message
-        if after < before:
-            gain = f"{wanted.label} frees {words.size(before - after)}"
-        elif after > before:
-            gain = f"{wanted.label} takes {words.size(after - before)} more"
-        else:
-            gain = f"{wanted.label} takes the same"
-        how = ""
-        if reprefill and self._conversation.n_used:
-            how = f"; all {words.tokens(self._conversation.n_used)} are read again"
-        elif needs.through_file:
-            how = "; it goes through a temporary file, since both caches do not fit at once"
-        return f"{gain}{how}."
-
     def _refusal(self, wanted: CacheSettings, needs: Needs) -> OutOfMemoryError:
-        need = min(needs.both, needs.one)
-        return self._budget.refusal(
-            f"{wanted.label} with {words.tokens(wanted.n_ctx)} needs {words.size(max(0, need))} more memory "
-            f"than is taken now, and {words.size(max(0, needs.available))} are available.",
-            wanted,
-        )
+        return self._budget.refusal(refused(wanted, min(needs.both, needs.one), needs.available), wanted)

@@ -101,11 +101,23 @@ def test_nothing_fits(with_limit: WithLimit, wide: Path) -> None:
 
 
 def test_both_caches_fit_side_by_side(engine: Harness, with_limit: WithLimit, wide: Path) -> None:
-    roomy = with_limit(total_with(engine, wide, 4096) + 200 * MIB)
-    roomy.load(wide, 4096)
-    read(roomy)
-    preview = roomy.ask(SetCache(roomy.next_id(), "q8_0", "q8_0", preview=True), CachePreview)
-    assert preview.fits and not preview.through_file
+    """With less room the transcoded state waits in a file, and the old cache still stays until the end."""
+    total = total_with(engine, wide, 4096)
+    previews = []
+    for spare in (200 * MIB, 0):
+        spare = spare or previews[0].peak_bytes - MIB
+        roomy = with_limit(total + spare)
+        roomy.load(wide, 4096)
+        read(roomy)
+        command = SetCache(roomy.next_id(), "q8_0", "q8_0", preview=True)
+        previews.append(roomy.ask(command, CachePreview))
+        assert previews[-1].fits and not previews[-1].through_file
+        assert previews[-1].peak_bytes <= spare
+        n_used = roomy.ask(Ask(roomy.next_id()), Status).n_used
+        roomy.set_cache("q8_0", "q8_0")
+        assert roomy.ask(Ask(roomy.next_id()), Status).n_used == n_used
+        assert roomy.generate(TURNS, LONG).n_cached == n_used - 1
+    assert previews[1].peak_bytes < previews[0].peak_bytes - MIB
 
 
 def test_where_both_do_not_fit_the_state_goes_through_a_file(

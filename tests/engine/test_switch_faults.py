@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,7 @@ def no_room_for_both(switcher: Switcher, monkeypatch: pytest.MonkeyPatch) -> Non
     needs = switcher.needs
 
     def tight(wanted: Any, *, reprefill: bool) -> Needs:
-        n = needs(wanted, reprefill=reprefill)
-        return Needs(n.state, n.new_state, n.both, n.one, n.available, through_file=True, fits=True)
+        return replace(needs(wanted, reprefill=reprefill), through_file=True, fits=True)
 
     monkeypatch.setattr(switcher, "needs", tight)
 
