@@ -28,10 +28,11 @@ async def test_k_and_v_are_chosen_separately() -> None:
         assert screen.types == ("q5_1", "q4_1")
         await until(pilot, lambda: source.asked[-1] == ("q5_1", "q4_1", -1))
         await pilot.press("enter")
+        await until(pilot, lambda: host.wishes)
         (wish,) = host.wishes
         assert isinstance(wish, CacheWanted)
         assert (wish.type_k, wish.type_v, wish.reprefill) == ("q5_1", "q4_1", False)
-        assert not isinstance(host.screen, CacheChooser), "it closes"
+        await until(pilot, lambda: not isinstance(host.screen, CacheChooser))
 
 
 async def test_one_key_gives_both_the_same_type() -> None:
@@ -46,7 +47,7 @@ async def test_escape_changes_nothing() -> None:
     async with host.run_test() as pilot:
         await pilot.press("down", "escape")
         assert host.wishes == []
-        assert host.screen is not screen
+        await until(pilot, lambda: host.screen is not screen)
 
 
 async def test_enter_on_the_present_setting_only_closes() -> None:
@@ -54,13 +55,14 @@ async def test_enter_on_the_present_setting_only_closes() -> None:
     async with host.run_test() as pilot:
         await pilot.press("enter")
         assert host.wishes == []
-        assert host.screen is not screen
+        await until(pilot, lambda: host.screen is not screen)
 
 
 async def test_the_exact_way_is_asked_for() -> None:
     host, _, _ = chooser_in_host()
     async with host.run_test() as pilot:
         await pilot.press("up", "r")
+        await until(pilot, lambda: host.wishes)
         (wish,) = host.wishes
         assert isinstance(wish, CacheWanted)
         assert (wish.type_k, wish.type_v, wish.reprefill) == ("bf16", "q4_0", True)

@@ -43,6 +43,7 @@ async def test_the_one_used_last_comes_first_and_enter_opens_it(
         await pilot.pause()
         assert screen.rows.keys == [str(talks[t]) for t in ("Numbers", HOSTILE, "Cats")]
         await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: host.wishes)
         (wish,) = host.wishes
         assert isinstance(wish, ConversationWanted)
         assert (wish.id, wish.message_id) == (talks["Cats"], 0)
@@ -56,6 +57,7 @@ async def test_typing_searches_in_the_messages_and_enter_goes_to_the_hit(
         await pilot.press(*"divisors")
         assert screen.rows.keys == [str(talks["Numbers"])]
         await pilot.press("enter")
+        await until(pilot, lambda: host.wishes)
         (wish,) = host.wishes
         assert isinstance(wish, ConversationWanted)
         hit = session.store.message(wish.message_id)
@@ -122,6 +124,7 @@ async def test_a_new_one_can_be_begun(session: Session) -> None:
         await pilot.pause()
         assert "Nothing was said yet." in screen.rows.plain_text
         await pilot.press("ctrl+d", "f2", "ctrl+s", "ctrl+t", "ctrl+z", "ctrl+n")
+        await until(pilot, lambda: host.wishes)
         assert isinstance(host.wishes[0], NewConversationWanted)
 
 

@@ -7,7 +7,7 @@ from app.chat.messages import CommandWanted
 from app.chat.panel.memory_panel import MemoryPanel
 from app.chat.screens.help_screen import HelpScreen, binding_entries, command_entries
 from app.chat.session import Session
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 
 
 def help_in_host(session: Session) -> tuple[Host, HelpScreen]:
@@ -31,6 +31,7 @@ async def test_typing_finds_and_enter_runs(session: Session) -> None:
     async with host.run_test(size=(140, 40)) as pilot:
         await host.push_screen(screen)
         await pilot.press(*"write last", "enter")
+        await until(pilot, lambda: host.wishes)
         assert [w.text for w in host.wishes if isinstance(w, CommandWanted)] == ["/regenerate"]
 
 
@@ -43,7 +44,7 @@ async def test_a_mere_key_is_not_run(session: Session) -> None:
         assert host.wishes == []
         assert host.screen is screen
         await pilot.press("f1")
-        assert host.screen is not screen
+        await until(pilot, lambda: host.screen is not screen)
 
 
 async def test_nothing_found_is_said(session: Session) -> None:

@@ -35,6 +35,7 @@ async def test_the_arrows_walk_over_lengths_that_people_choose() -> None:
         assert screen.query_one(Input).value == "32,768"
         await until(pilot, lambda: source.asked[-1] == ("", "", 32_768))
         await pilot.press("enter")
+        await until(pilot, lambda: wanted(host))
         assert wanted(host) == [32_768]
 
 
@@ -56,6 +57,7 @@ async def test_a_digit_begins_a_number() -> None:
         assert screen.query_one(Input).value == "20k"
         assert screen._scale.chosen == 20_480
         await pilot.press("enter")
+        await until(pilot, lambda: wanted(host))
         assert wanted(host) == [20_480]
 
 
@@ -68,7 +70,7 @@ async def test_nonsense_is_refused_in_place() -> None:
         assert screen.query_one(Input).has_class("-invalid")
         assert "Type a number" in screen._preview.plain_text
         await pilot.press("escape")
-        assert host.screen is not screen
+        await until(pilot, lambda: host.screen is not screen)
 
 
 async def test_a_click_puts_the_handle_there() -> None:
@@ -86,7 +88,7 @@ async def test_the_same_length_only_closes() -> None:
     async with host.run_test() as pilot:
         await pilot.press("enter")
         assert wanted(host) == []
-        assert host.screen is not screen
+        await until(pilot, lambda: host.screen is not screen)
 
 
 async def test_settings_that_cannot_hold_the_length_are_told_apart() -> None:
@@ -104,6 +106,7 @@ async def test_a_click_on_a_key_hint_does_what_the_key_does() -> None:
     async with host.run_test(size=(100, 40)) as pilot:
         await pilot.press("right")
         await pilot.click("KeyHints", offset=(1, 0))
+        await until(pilot, lambda: wanted(host))
         assert wanted(host) == [24_576]
 
 

@@ -58,6 +58,7 @@ async def test_the_built_in_models_come_first_and_are_loaded_by_name(
         assert screen.rows.keys[:2] == ["builtin", "builtin-ternary"]
         assert "fits, up to 8k tokens" in screen.rows.plain_text
         await pilot.press("down", "enter")
+        await until(pilot, lambda: host.wishes)
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == ["builtin-ternary"]
 
 
@@ -79,6 +80,7 @@ async def test_folders_of_the_user_are_listed(
         await until(pilot, lambda: not screen.looking)
         assert screen.rows.keys == [str(model)]
         await pilot.press("enter")
+        await until(pilot, lambda: host.wishes)
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == [str(model)]
 
 
@@ -111,6 +113,7 @@ async def test_what_cannot_run_says_why_and_is_not_loaded(session: Session) -> N
         await pilot.press("down", "enter")
         assert catalog.wanted == ["loading"] and host.wishes == [], "the source does something else first"
         await pilot.press("home", "up", "up", "enter")
+        await until(pilot, lambda: host.wishes)
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == ["good"]
 
 

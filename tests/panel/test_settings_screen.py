@@ -10,7 +10,7 @@ from app.chat.screens.setting_rows import shown, stepped, typed
 from app.chat.screens.settings_screen import SettingsScreen
 from app.chat.session import Session
 from app.store.settings import SETTINGS
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 
 
 class ObedientHost(Host):
@@ -36,10 +36,11 @@ async def test_a_switch_is_turned_with_enter_and_shows_where_it_holds(session: S
         await pilot.pause()
         await go_to(host, "repack")
         await pilot.press("enter")
+        await until(pilot, lambda: host.wishes)
         assert [(w.key, w.value, w.scope) for w in host.wishes if isinstance(w, SettingWanted)] == [
             ("repack", False, "model")
         ]
-        assert session.settings.repack is False
+        await until(pilot, lambda: session.settings.repack is False)
         host.settings_screen._reload()
         (line,) = [x for x in host.settings_screen._rows.plain_text.splitlines() if "repack" in x]
         assert line.split() == ["repack", "off", "this", "model"]
@@ -51,9 +52,9 @@ async def test_choices_go_round_both_ways(session: Session) -> None:
         await pilot.pause()
         await go_to(host, "thinking")
         await pilot.press("right")
-        assert session.settings.thinking == "open"
+        await until(pilot, lambda: session.settings.thinking == "open")
         await pilot.press("left", "left")
-        assert session.settings.thinking == "hidden"
+        await until(pilot, lambda: session.settings.thinking == "hidden")
 
 
 async def test_a_number_is_typed_and_checked_before_it_is_taken(session: Session) -> None:
@@ -62,7 +63,7 @@ async def test_a_number_is_typed_and_checked_before_it_is_taken(session: Session
         await pilot.pause()
         await go_to(host, "temperature")
         await pilot.press("enter")
-        await pilot.pause()
+        await until(pilot, lambda: isinstance(host.screen, AskText))
         question = host.screen
         assert isinstance(question, AskText)
         await pilot.press(*"99", "enter")
@@ -70,7 +71,7 @@ async def test_a_number_is_typed_and_checked_before_it_is_taken(session: Session
         assert "from 0 to 10" in str(question._problem.render())
         await pilot.press("backspace", "backspace", *"0.2", "enter")
         await pilot.pause()
-        assert session.settings.temperature == 0.2
+        await until(pilot, lambda: session.settings.temperature == 0.2)
         assert host.screen is host.settings_screen
 
 
@@ -91,7 +92,7 @@ async def test_a_setting_is_reset(session: Session) -> None:
         await pilot.pause()
         await go_to(host, "seed")
         await pilot.press("delete")
-        assert session.settings.seed == -1
+        await until(pilot, lambda: session.settings.seed == -1)
         host.settings_screen._reload()
         assert "everywhere" not in next(
             x for x in host.settings_screen._rows.plain_text.splitlines() if "seed" in x
@@ -107,6 +108,7 @@ async def test_the_scope_is_chosen_with_tab_and_colours_hold_everywhere(session:
         await pilot.press("tab", "enter")
         await go_to(host, "panel")
         await pilot.press("tab", "enter")
+        await until(pilot, lambda: len(host.wishes) == 2)
         wishes = [(w.key, w.scope) for w in host.wishes if isinstance(w, SettingWanted)]
         assert wishes == [("on_full", "global"), ("panel", "global")]
 

@@ -10,7 +10,7 @@ from app.chat.messages import CacheWanted, PanelLeft, PreviewWanted
 from app.chat.panel.stretch_table import StretchTable
 from app.chat.panel.stretch_view import gain_sentence
 from tests.panel import figures
-from tests.panel.host import Host
+from tests.panel.host import Host, until
 
 
 def table_in_host(**changes: Any) -> tuple[Host, StretchTable]:
@@ -30,6 +30,7 @@ async def test_the_arrows_preview_and_enter_switches() -> None:
         await pilot.press("down")
         await pilot.press("enter")
         assert [w for w in host.wishes if isinstance(w, PreviewWanted)][-1].type_k == "q4_0"
+        await until(pilot, lambda: [w for w in host.wishes if isinstance(w, CacheWanted)])
         (wanted,) = [w for w in host.wishes if isinstance(w, CacheWanted)]
         assert (wanted.type_k, wanted.type_v, wanted.tail, wanted.n_ctx) == ("q4_0", "q4_0", 0, -1)
 
@@ -66,6 +67,7 @@ async def test_the_mouse_previews_by_pointing_and_switches_by_a_click() -> None:
         await pilot.hover(StretchTable, offset=(5, 2))
         assert table.row_under_cursor == figures.ROWS[0]
         await pilot.click(StretchTable, offset=(5, 3))
+        await until(pilot, lambda: [w for w in host.wishes if isinstance(w, CacheWanted)])
         (wanted,) = [w for w in host.wishes if isinstance(w, CacheWanted)]
         assert wanted.type_k == "q8_0"
         assert [w.type_k for w in host.wishes if isinstance(w, PreviewWanted)][:1] == ["f16"]
@@ -78,6 +80,7 @@ async def test_two_lines_per_row_belong_to_one_row() -> None:
         table.show_status(figures.status())
         await pilot.pause()
         await pilot.click(StretchTable, offset=(5, 5))
+        await until(pilot, lambda: [w for w in host.wishes if isinstance(w, CacheWanted)])
         (wanted,) = [w for w in host.wishes if isinstance(w, CacheWanted)]
         assert wanted.type_k == "q8_0"
 
@@ -121,6 +124,7 @@ async def test_escape_leaves_the_panel_without_a_change() -> None:
         table.show_status(figures.status())
         table.focus()
         await pilot.press("down", "escape")
+        await until(pilot, lambda: host.wishes and isinstance(host.wishes[-1], PanelLeft))
         assert isinstance(host.wishes[-1], PanelLeft)
         assert not [w for w in host.wishes if isinstance(w, CacheWanted)]
 
