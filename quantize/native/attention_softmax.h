@@ -95,7 +95,7 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
         for (int j = 0; j < VECS; j++) {
             vf_store_i16(p + j * VL, vf_mul(x[j], vf_load(it->x.vs + g * TILE + j * VL)));
         }
-        it->x.f[r * n_group + g] = f * (1.0f / 32767.0f);
+        it->x.f[r * n_group + g] = f * 0x1p-15f;
     }
     if (v->type->has_offset) {
         for (int32_t g = 0; g < n_group; g++) {

@@ -9,7 +9,7 @@
  *
  *     exp2(x_c) V_c = exp2(x_c + e_c) (s_cg 2^-e_c) v_c
  *
- * so the maximum m is taken over x_c + e_c, and p_cg = round(32767 exp2(x_c + e_c - m) s_cg 2^-e_c) spends its
+ * so the maximum m is taken over x_c + e_c, and p_cg = round(2^15 exp2(x_c + e_c - m) s_cg 2^-e_c) spends its
  * 16 bits on the cell that contributes most, not on the one with the highest score. The sum of the softmax
  * is that of exp2(x_c + e_c - m) 2^-e_c, in f32.
  *

@@ -255,7 +255,7 @@ static void unpack_k(const item *it, tile *t) {
     }
 }
 
-/* e_c, and s_cg becomes 32767 s_cg 2^-e_c. Values that are 2^-40 of the largest of the tile or less count
+/* e_c, and s_cg becomes 2^15 s_cg 2^-e_c: below 2^15, and exact. Values that are 2^-40 of the largest of the tile or less count
  * as that small: they stay in the sum of the softmax and add nothing to the output. */
 static void lift_values(const item *it) {
     const st_attn_side *v = &it->plan->v;
@@ -282,7 +282,7 @@ static void lift_values(const item *it) {
     }
     for (int32_t g = 0; g < v->n_group; g++) {
         for (int32_t c = 0; c < TILE; c++) {
-            it->x.vs[g * TILE + c] *= 32767.0f * it->x.unlift[c];
+            it->x.vs[g * TILE + c] *= 0x1p15f * it->x.unlift[c];
         }
     }
     if (v->type->has_offset) {
