@@ -194,6 +194,17 @@ class ChatScreen(NewsBoard):
             return
         self.chat_app.commander.run(f"/{text}")
 
+    def on_key(self, event: events.Key) -> None:
+        """A key that comes before anything has the focus (the program has just started) is typed."""
+        if self.focused is None:
+            self.composer.focus()
+            if event.is_printable and event.character is not None:
+                event.stop()
+                self.composer.insert(event.character)
+            elif event.key == "enter":
+                event.stop()
+                self.composer.action_submit()
+
     @on(Composer.LeftUpwards)
     def action_to_turns(self) -> None:
         """Walk over the turns, the last one first."""

@@ -174,7 +174,12 @@ class Composer(TextArea):
         self.post_message(self.Edited(self.text))
 
     async def _on_key(self, event: events.Key) -> None:
-        """Keys that must take effect before the next one; the rest is Textual's."""
+        """Every key takes effect before the next one.
+
+        Textual runs bindings after the event has bubbled to the application. A letter that
+        follows quickly would be inserted before a Backspace that was pressed earlier, so the
+        bindings of the input are run here.
+        """
         action = _KEYS.get(event.key)
         if event.key == "tab" and self._completion.is_open:
             action = Composer.accept
@@ -184,6 +189,12 @@ class Composer(TextArea):
             event.stop()
             event.prevent_default()
             action(self)
+            return
+        bindings = self._bindings.key_to_bindings.get(event.key)
+        if bindings:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(bindings[0].action)
 
     def close_list(self) -> None:
         """Close the list of candidates."""

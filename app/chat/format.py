@@ -77,19 +77,6 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
-def short_count(n: float) -> str:
-    """``77100`` as ``77k``, ``1310720`` as ``1.31M``: for sentences, never for a column of figures.
-
-    Cut, not rounded up: nothing may promise a token that does not fit.
-    """
-    if n < 1000:
-        return str(int(n))
-    value, unit = (n / 1000, "k") if n < 1_000_000 else (n / 1_000_000, "M")
-    digits = 0 if value >= 100 or (unit == "k" and value >= 10) else 1 if value >= 10 or unit == "k" else 2
-    cut = math.floor(value * 10**digits + 1e-9) / 10**digits
-    return f"{cut:.{digits}f}{unit}"
-
-
 def percent(part: float, whole: float) -> str:
     """``62%``. Cut, not rounded: 100% means full."""
     if whole <= 0:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from app.chat import messages as news
 from app.chat.transcript.full_choice import FullChoice
@@ -265,3 +266,14 @@ async def test_a_model_that_is_not_there_leaves_the_chat_usable(chat: Chat, smal
         await watch.say(f"/model {small_model}")
         await watch.ready()
         assert watch.texts("assistant")[0]
+
+
+async def test_keys_take_effect_in_the_order_in_which_they_came(chat: Chat) -> None:
+    async with chat() as watch:
+        composer = watch.app.chat.composer
+        for key in ("a", "b", "backspace", "c", "left", "x", "ctrl+u", "y", "ctrl+j", "z", "home", "1"):
+            character = key if len(key) == 1 else None
+            watch.app.post_message(events.Key(key, character))  # all at once, as from a busy terminal
+        await watch.pilot.pause()
+        await watch.pilot.pause()
+        assert composer.text == "y\n1zc"
