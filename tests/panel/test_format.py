@@ -45,16 +45,6 @@ def test_a_pair_of_sizes_keeps_its_width_while_the_first_one_moves(part: int, wh
     assert len(format.size_pair(part, whole)) == len(format.size_pair(whole, whole))
 
 
-@given(st.integers(0, 10**9))
-def test_a_shortened_count_never_promises_more_than_there_is(n: int) -> None:
-    text = format.short_count(n)
-    factor = {"k": 1_000, "M": 1_000_000}.get(text[-1], 1)
-    shown = float(text.rstrip("kM")) * factor
-    assert shown <= n + 1e-6
-    assert shown >= n * 0.9
-    assert len(text) <= 6
-
-
 @given(st.integers(0, 10**7), st.integers(1, 10**7))
 def test_only_a_full_context_is_a_hundred_percent(used: int, whole: int) -> None:
     used = min(used, whole)

@@ -9,7 +9,6 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
-from app.chat.format import setting
 from app.chat.messages import Phase
 from app.chat.panel.context_section import ContextSection
 from app.chat.panel.lines import Density, Lines
@@ -121,12 +120,6 @@ class MemoryPanel(VerticalScroll, can_focus=False):
     def focus_table(self) -> None:
         """Let the keyboard move over the cache settings."""
         self.stretch.focus()
-
-    @property
-    def setting_under_cursor(self) -> str:
-        """Name of the setting that is previewed, or empty."""
-        row = self.stretch.row_under_cursor
-        return setting(row.type_k, row.type_v, row.tail) if row is not None else ""
 
     # ---------------------------------------------------------------- layout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -83,8 +83,8 @@ class LocalSource:
             yield _row(model)
         for model in found:
             verdict = judge_file(model.path, self._budget())
-            yield _row(
-                model,
+            yield replace(
+                _row(model),
                 license=verdict.license,
                 verdict=verdict.sentence if verdict.runnable else "",
                 runnable=verdict.runnable,
@@ -119,5 +119,5 @@ def _typed(path: Path) -> Iterator[LocalModel]:
         return
 
 
-def _row(model: LocalModel, **more: object) -> ModelRow:
-    return ModelRow(model.name, model.title, model.place, model.n_bytes, **more)  # type: ignore[arg-type]
+def _row(model: LocalModel) -> ModelRow:
+    return ModelRow(model.name, model.title, model.place, model.n_bytes)
