@@ -111,6 +111,9 @@ def run(args: argparse.Namespace) -> int:
             "The chat needs a terminal, and this is not one.",
             "Use stretch run -p TEXT to get a reply without it.",
         )
+    from app.hangup import leave_with_the_terminal
+
+    leave_with_the_terminal()
     # What is imported stays: looking through it for garbage would only delay the first frame.
     gc.disable()
     from app.chat.app import StretchApp

@@ -1,0 +1,33 @@
+"""A terminal that goes away takes the program with it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_program_ends_when_a_terminal_that_does_not_control_it_is_gone(tmp_path: Path) -> None:
+    """No SIGHUP comes from the system here: the process is not the terminal's."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "STRETCH_HOME": str(tmp_path), "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"\x1b[?1049h" not in seen:  # the screen is open
+            seen += os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(60) == -signal.SIGHUP
+    finally:
+        process.kill()
+        process.wait()
