@@ -238,6 +238,15 @@ static void commit(st_tail *tail, staging *g) {
     }
 }
 
+static void commit_side(st_tail *tail, const side *s) {
+    for (int i = 0; i < N_STAGING; i++) {
+        staging *g = &tail->stagings[s->cache.id.value][i];
+        if (g->of == s) {
+            commit(tail, g);
+        }
+    }
+}
+
 /* The area that `s` has, else the one that was not used for the longest time. */
 static staging *staging_for(st_tail *tail, const side *s) {
     staging *all = tail->stagings[s->cache.id.value];
@@ -286,12 +295,7 @@ bool st_tail_fill(st_tail *tail, st_cache_id id, const int32_t *cells, int32_t n
             return false;
         }
     }
-    for (int i = 0; i < N_STAGING; i++) {
-        staging *g = &tail->stagings[id.value][i];
-        if (g->of == s) {
-            commit(tail, g);
-        }
-    }
+    commit_side(tail, s);
     rows one;
     memset(&one, 0, sizeof one);
     if (!rows_make(&one, 1, n_values, row_bytes)) {
@@ -462,12 +466,13 @@ size_t st_tail_bytes(const st_tail *tail) {
     return bytes;
 }
 
-int32_t st_tail_read(const st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
+int32_t st_tail_read(st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
                      uint16_t *values) {
     const side *s = side_find(tail, id);
     if (s == NULL || s->head == NULL || s->cache.n_values != n_values) {
         return 0;
     }
+    commit_side(tail, s);
     int32_t n = 0;
     const size_t size = (size_t)n_values;
     for (int32_t i = 0; i < slots(tail) && n < room; i++) { /* pinned ones, then the ring from the oldest on */

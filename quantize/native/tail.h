@@ -58,8 +58,8 @@ const st_exact *st_tail_view(st_tail *tail, const st_cache *cache, int32_t strea
                              int32_t n_cells, int32_t n_tokens);
 
 /* The kept rows of stream 0, the oldest first: cells and exact values (f16, n_values per row). How many there
- * are, at most `room`; 0 if the rows have another size. */
-int32_t st_tail_read(const st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
+ * are, at most `room`; 0 if the rows have another size. The last micro-batch is among them. */
+int32_t st_tail_read(st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
                      uint16_t *values);
 
 int32_t st_tail_window(const st_tail *tail);

@@ -20,8 +20,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize import ggml
+from quantize.geometry import Geometry
 from quantize.native import attention
 from quantize.native.library import load
+from quantize.rotation import hadamard, rotation_k, rotation_v
+from quantize.state import SavedState
 
 WINDOW = 256
 """Tokens that are read exactly unless it is said otherwise."""
@@ -158,3 +162,80 @@ def _declared() -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def fill_window(
+    tail: Tail,
+    source: SavedState,
+    switched: SavedState,
+    geometry: Geometry,
+    *,
+    layers: Sequence[Sequence[int]] | None = None,
+    before: Tail | None = None,
+) -> int:
+    """After a switch of types: the newest rows get the values that the old cache had.
+
+    Call it when the new context has loaded ``switched`` and has computed nothing yet.
+
+    Args:
+        tail: of the new context.
+        source: the state in the old types.
+        switched: the same in the new types (``quantize.transcode``), as it was loaded.
+        geometry: of the model.
+        layers: per part of the geometry the numbers of its layers in the model; may be left out for
+            a model whose cache has one part with all layers.
+        before: tail of the old context, read while that was open: its rows count where they are
+            what the old cache was made from.
+
+    Returns:
+        Rows that were filled, all layers and sides together.
+    """
+    numbers = layers or [range(len(part)) for part in geometry.parts]
+    filled = 0
+    for old, new, heads, of_part in zip(source.parts, switched.parts, geometry.parts, numbers, strict=True):
+        n = min(tail.window, new.n_cells)
+        if not n or old.v_trans or new.v_trans or old.n_stream > 1:
+            continue
+        cells = np.arange(new.n_cells - n, new.n_cells, dtype=np.int32)
+        for side, rotation in (("k", rotation_k), ("v", rotation_v)):
+            dims = {getattr(h, f"head_dim_{side}") for h in heads}
+            first = getattr(geometry.first, f"head_dim_{side}")
+            for layer, rows, target in zip(of_part, getattr(old, side), getattr(new, side), strict=True):
+                formats = ggml.row_format(rows.type_id), ggml.row_format(target.type_id)
+                packed = source.rows(rows)[-n:]
+                exact = _values(formats[0], packed)
+                if before is not None:
+                    _put_exact(exact, packed, cells, formats[0], *before.read(layer, side, exact.shape[1]))
+                if rows.type_id == target.type_id and before is None:
+                    continue
+                turns = [rotation(f.quantized, dims, first) for f in formats]
+                if turns[0] != turns[1]:
+                    hadamard(exact.reshape(-1), max(turns))
+                filled += n * tail.fill(layer, side, cells, exact, switched.rows(target)[-n:])
+    return filled
+
+
+def _values(fmt: ggml.RowFormat, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    contiguous = np.ascontiguousarray(rows)
+    values = np.empty((len(rows), rows.shape[1] // fmt.type_size * fmt.block_size), np.float32)
+    ggml.dequantize(fmt, contiguous, values)
+    return values
+
+
+def _put_exact(
+    into: NDArray[np.float32],
+    packed: NDArray[np.uint8],
+    cells: NDArray[np.int32],
+    fmt: ggml.RowFormat,
+    exact_cells: NDArray[np.int32],
+    exact: NDArray[np.float16],
+) -> None:
+    """Replace the rows of ``into`` by exact ones that give the same bytes in the old cache."""
+    where = {int(cell): i for i, cell in enumerate(cells)}
+    for cell, row in zip(exact_cells, exact, strict=True):
+        i = where.get(int(cell))
+        if i is not None:
+            values, again = row.astype(np.float32), np.empty(packed.shape[1], np.uint8)
+            ggml.quantize(fmt, values, again)
+            if np.array_equal(again, packed[i]):
+                into[i] = values
