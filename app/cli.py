@@ -36,6 +36,8 @@ COMMANDS: dict[str, str] = {
     "chat": "app.commands.chat",
     "run": "app.commands.run",
     "plan": "app.commands.plan",
+    "eval": "app.commands.eval",
+    "bench": "app.commands.bench",
     "chats": "app.commands.chats",
     "settings": "app.commands.settings",
     "doctor": "app.commands.doctor",

@@ -7,7 +7,9 @@ What limits a choice:
 
 - a block must not cross a head, so the block size has to divide the size of every head;
 - quantized V needs flash attention;
-- models with latent attention (MLA) take one type for both.
+- models with latent attention (MLA) take one type for both;
+- the native types (tq4, tq3, tq2) have to be registered before a context is created, which
+  ``quantize.llama.Context`` and ``quantize.ggml`` do (``quantize.native.require_types``).
 """
 
 from __future__ import annotations
@@ -75,6 +77,12 @@ class CacheType:
         return float(Fraction(v.type_size * 8, v.block_size))
 
 
+def _turbo(name: str, ids: tuple[int, int], bits: int, summary: str) -> CacheType:
+    """Formats of ``quantize/turboquant/trellis.py``: blocks of 128 and of 64 values, with a 16-bit scale."""
+    variants = tuple(GgmlType(i, n, 2 + bits * n // 8) for i, n in zip(ids, (128, 64), strict=True))
+    return CacheType(name, variants, True, True, summary)
+
+
 def _stock(name: str, id: int, block: int, size: int, summary: str) -> CacheType:
     return CacheType(name, (GgmlType(id, block, size),), block > 1, False, summary)
 
@@ -91,12 +99,18 @@ _TABLE = (
     _stock("iq4_nl", 20, 32, 18, "4.5 bits on uneven levels, a little closer than q4_0."),
     _stock("mxfp4", 39, 32, 17, "4.25 bits, floating-point levels."),
     _stock("nvfp4", 40, 64, 36, "4.5 bits, floating-point levels and finer scales."),
+    _turbo("tq4", (31, 36), 4, "4.1 bits, closer to f16 than q4_0."),
+    _turbo("tq3", (32, 37), 3, "3.1 bits: chat and recall stay good, details begin to blur."),
+    _turbo("tq2", (33, 38), 2, "2.1 bits: for the longest texts, best with the newest tokens kept exact."),
     _stock("q2_0", 42, 64, 18, "2.25 bits: poor quality, for experiments."),
     _stock("q1_0", 41, 128, 18, "1.125 bits: poor quality, for experiments."),
 )
 
 CACHE_TYPES: dict[str, CacheType] = {t.name: t for t in _TABLE}
 """Every cache type by name."""
+
+NATIVE_IDS: frozenset[int] = frozenset(v.id for t in _TABLE if t.native for v in t.variants)
+"""ggml ids that only exist once Stretch's native library has registered them."""
 
 
 def cache_type(name: str) -> CacheType:
@@ -196,5 +210,16 @@ def parse_pair(text: str) -> CachePair:
     return CachePair(cache_type(parts[0]), cache_type(parts[-1]))
 
 
-PRESETS: tuple[CachePair, ...] = tuple(parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_0", "q4_0"))
-"""The settings that one key cycles through and that the stretch table shows."""
+PRESETS: tuple[CachePair, ...] = tuple(
+    parse_pair(p) for p in ("f16", "q8_0", "q8_0/tq3", "tq4", "tq4/tq3", "tq3", "tq2")
+)
+"""The settings that one key cycles through and that the stretch table shows.
+
+Where K and V differ K has more bits: models whose keys have large outliers lose little with 8 bits
+for K and 3 for V, and everything with 3 for both (docs/turboquant.md).
+"""
+
+STOCK_PRESETS: tuple[CachePair, ...] = tuple(
+    parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_0", "q4_0")
+)
+"""The same without Stretch's native library."""

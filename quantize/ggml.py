@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quantize.cache_types import CACHE_TYPES, CacheType
 from quantize.errors import CacheTypeError
+from quantize.native import require_types
 
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
@@ -82,10 +83,12 @@ def row_format(type_id: int) -> RowFormat:
     """The format with this ggml id.
 
     Raises:
-        CacheTypeError: if ggml has no such type (or it is a removed one).
+        CacheTypeError: if ggml has no such type (or it is a removed one), or it is one of Stretch's
+            native types and they cannot be registered.
     """
     if not 0 <= type_id < N_TYPES:
         raise CacheTypeError(f"ggml has no type with the id {type_id}.")
+    require_types(type_id)
     traits = ctypes.cast(_get_traits(type_id), ctypes.POINTER(_Traits)).contents
     if traits.blck_size <= 0 or traits.type_size == 0:
         raise CacheTypeError(f"ggml has no type with the id {type_id}.")

@@ -10,6 +10,7 @@ import psutil
 
 from app.engine import words
 from app.engine.cache import Cache, CacheSettings
+from app.engine.native import NO_NATIVE, Native
 from app.engine.protocol import MemoryFigures
 from models.memory import memory
 from models.plan import Planner, StretchRow
@@ -57,8 +58,10 @@ class Process:
 class Budget:
     """Answers whether something fits, for one model."""
 
-    def __init__(self, planner: Planner, process: Process) -> None:
+    def __init__(self, planner: Planner, process: Process, native: Native = NO_NATIVE) -> None:
         self.planner = planner
+        self.native = native
+        self._presets = [p for p in PRESETS if native.types or not (p.k.native or p.v.native)]
         self._process = process
 
     # ------------------------------------------------------------------ what there is
@@ -126,7 +129,7 @@ class Budget:
 
     def rows(self, settings: CacheSettings) -> tuple[StretchRow, ...]:
         """The stretch table; the present setting has a row too."""
-        pairs = [*PRESETS] if settings.pair in PRESETS else [settings.pair, *PRESETS]
+        pairs = self._presets if settings.pair in self._presets else [settings.pair, *self._presets]
         total = self.total()
         return tuple(self._row(pair, settings, total) for pair in pairs)
 

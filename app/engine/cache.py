@@ -10,6 +10,7 @@ import numpy as np
 
 from app.engine.loader import LoadedModel
 from app.engine.log import EngineLog
+from app.engine.native import Native
 from app.engine.words import label
 from models.geometry import Shape
 from quantize.cache_types import CachePair, cache_type
@@ -63,8 +64,11 @@ class Cache:
 class CacheMaker:
     """Opens caches for one model."""
 
-    def __init__(self, loaded: LoadedModel, shape: Shape, log: EngineLog, n_threads: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, shape: Shape, log: EngineLog, n_threads: int, native: Native
+    ) -> None:
         self.shape = shape
+        self._native = native
         self._loaded = loaded
         self._log = log
         self._n_threads = n_threads
@@ -75,6 +79,8 @@ class CacheMaker:
         Raises:
             CacheTypeError: with the reason and a setting that fits.
         """
+        if not self._native.types and (settings.pair.k.native or settings.pair.v.native):
+            raise CacheTypeError(self._native.types_reason, "Choose a stock type, for example q4_0.")
         self.type_ids(settings)
         reason = settings.pair.obstacle(*self._head_dims(), mla=self.shape.mla)
         if reason:
@@ -112,6 +118,7 @@ class CacheMaker:
             type_v=type_v,
             n_threads=self._n_threads,
         )
+        context.tiled_attention |= self._native.kernel
         made = CacheSettings(settings.type_k, settings.type_v, context.n_ctx, settings.tail)
         kv_bytes = sum(size for _, _, size in self._log.caches) + self._log.recurrent_bytes
         return Cache(context, made, kv_bytes, self._log.compute_bytes)

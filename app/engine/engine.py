@@ -9,6 +9,7 @@ from app.engine.budget import Process, available
 from app.engine.full import check_room
 from app.engine.inbox import URGENT, Inbox, Kinds
 from app.engine.log import EngineLog
+from app.engine.native import Native
 from app.engine.outbox import Outbox
 from app.engine.protocol import (
     Ask,
@@ -38,10 +39,11 @@ ASK_ONLY: Kinds = (Ask,)
 class Engine:
     """Owns the model, the context and everything that talks to llama.cpp. Main thread only."""
 
-    def __init__(self, inbox: Inbox, outbox: Outbox, log: EngineLog) -> None:
+    def __init__(self, inbox: Inbox, outbox: Outbox, log: EngineLog, native: Native) -> None:
         self._inbox = inbox
         self._outbox = outbox
         self._log = log
+        self._native = native
         self._process = Process()
         self._session: Session | None = None
         self._busy = threading.Event()
@@ -108,7 +110,7 @@ class Engine:
 
     def _load(self, command: Load) -> None:
         began = perf_counter()
-        plan = judge(command, self._process)
+        plan = judge(command, self._process, self._native)
         old = self._session
         if old is not None and not self._fits_beside(plan, old):
             self._close()
@@ -117,7 +119,7 @@ class Engine:
         except StretchError:
             if old is not None and self._session is None:
                 self._inbox.ignore_stop()
-                self._session = self._open(judge(old.load_again(), self._process))
+                self._session = self._open(judge(old.load_again(), self._process, self._native))
             raise
         self._close()
         self._session = session

@@ -13,6 +13,7 @@ from app.engine.conversation import Conversation
 from app.engine.inbox import Inbox
 from app.engine.loader import LoadedModel
 from app.engine.log import EngineLog
+from app.engine.native import NO_NATIVE, Native
 from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.switch import Switcher
@@ -67,7 +68,7 @@ class Session:
         return replace(self.load, type_k=s.type_k, type_v=s.type_v, n_ctx=s.n_ctx, tail=s.tail)
 
 
-def judge(command: Load, process: Process) -> LoadPlan:
+def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPlan:
     """Read the header and decide on the cache. Allocates nothing.
 
     Raises:
@@ -79,7 +80,7 @@ def judge(command: Load, process: Process) -> LoadPlan:
     header = read_model(path)
     names = cache_type(command.type_k).name, cache_type(command.type_v).name
     settings = CacheSettings(*names, max(0, command.n_ctx), command.tail)
-    budget = Budget(_planner(path, header, settings.pair, repack=command.repack), process)
+    budget = Budget(_planner(path, header, settings.pair, repack=command.repack), process, native)
     longest = longest_context(budget.planner.shape)
     note = ""
     if settings.n_ctx == 0:
@@ -131,7 +132,7 @@ def open_session(
     try:
         shape = plan.budget.planner.shape
         n_threads = command.n_threads or default_threads()
-        maker = CacheMaker(loaded, shape, log, n_threads)
+        maker = CacheMaker(loaded, shape, log, n_threads, plan.budget.native)
         maker.check(plan.settings)
         cache = maker.open(plan.settings)
         state = maker.prove(cache)

@@ -31,11 +31,13 @@ def main(log_path: str) -> None:
     inbox = Inbox(lambda error: outbox.send(Failed(0, type(error).__name__, error.message, error.hint)))
     inbox.listen(commands)
 
+    from app.engine import native
     from app.engine.engine import Engine
     from app.engine.version import engine_version
     from quantize.llama import send_log_to
 
     send_log_to(log.receive)
+    in_use = native.prepare(log)
     outbox.send(Hello(os.getpid(), engine_version()))
-    Engine(inbox, outbox, log).run()
+    Engine(inbox, outbox, log, in_use).run()
     os._exit(0)  # everything is freed; the interpreter has nothing to add

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+from quantize.cache_types import NATIVE_IDS
+from quantize.errors import CacheTypeError
 from quantize.native.library import NativeStatus, load
 
-__all__ = ["NativeStatus", "register_types", "status"]
+__all__ = ["NativeStatus", "register_types", "require_types", "status"]
 
 
 def status() -> NativeStatus:
@@ -35,3 +37,16 @@ def register_types() -> NativeStatus:
     return dataclasses.replace(
         found, ok=False, reason=f"{problem.decode()} tq4, tq3 and tq2 are not available."
     )
+
+
+def require_types(*type_ids: int) -> None:
+    """Register the native types if any of these ggml ids is one.
+
+    Raises:
+        CacheTypeError: if they cannot be registered; the message says why.
+    """
+    if NATIVE_IDS.isdisjoint(type_ids):
+        return
+    registered = register_types()
+    if not registered.ok:
+        raise CacheTypeError(registered.reason, "Choose a stock type, for example q4_0.")

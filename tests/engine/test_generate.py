@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from app.engine.protocol import (
     Ask,
     CountTokens,
@@ -90,14 +88,15 @@ def test_an_edit_reads_from_the_change_on(chatting: Harness) -> None:
 def test_a_reply_in_unusual_tokens_is_not_read_again(chatting: Harness) -> None:
     """A hot sampler writes words in pieces that the tokenizer would not choose."""
     turns = long_turns(20)
-    odd = chatting.generate(
-        turns, Sampling(temperature=3.0, top_k=0, top_p=1, min_p=0, seed=3, max_tokens=40)
-    )
+    for seed in range(100):
+        hot = Sampling(temperature=3.0, top_k=0, top_p=1, min_p=0, seed=seed, max_tokens=40)
+        odd = chatting.generate(turns, hot)
+        canonical = chatting.ask(CountTokens(chatting.next_id(), odd.text), TokenCount).n_tokens
+        if canonical != odd.n_generated and "\ufffd" not in odd.text:
+            break
+    else:
+        raise AssertionError("no reply was written in unusual tokens")
     turns = (*turns, Turn("assistant", odd.text), Turn("user", "Go on."))
-    written = chatting.ask(CountTokens(chatting.next_id(), odd.text), TokenCount)
-    if "\ufffd" in odd.text:
-        pytest.skip("the reply holds bytes that are no text")
-    assert written.n_tokens != odd.n_generated, "the tokens should differ for this test to mean something"
     following = chatting.generate(turns)
     assert following.n_cached >= odd.n_prompt + odd.n_generated - 1
 

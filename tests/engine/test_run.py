@@ -111,7 +111,7 @@ def test_a_script_prints_one_object_per_turn(stretch_run: Run, synthetic: Synthe
     ]
     first, kv, second, stats, longer, undone, reread = found[:7]
     assert set(first) >= {"text", "n_prompt", "n_cached", "n_generated", "prefill_s", "generate_s"}
-    assert (first["n_cached"], first["n_generated"]) == (0, 12)
+    assert first["n_cached"] == 0 < first["n_generated"] <= 12
     assert (kv["type_k"], kv["type_v"], kv["n_ctx"], kv["reprefilled"]) == ("q8_0", "q4_0", 1024, False)
     assert kv["bytes_after"] < kv["bytes_before"] and kv["seconds"] > 0
     assert second["n_cached"] > 0

@@ -58,7 +58,7 @@ async def test_the_built_in_models_come_first_and_are_loaded_by_name(
         assert screen.rows.keys[:2] == ["builtin", "builtin-ternary"]
         assert "fits, up to 8k tokens" in screen.rows.plain_text
         await pilot.press("down", "enter")
-        await until(pilot, lambda: host.wishes)
+        await until(pilot, lambda: any(isinstance(w, ModelWanted) for w in host.wishes))
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == ["builtin-ternary"]
 
 

@@ -27,7 +27,7 @@ class _InitParams(ctypes.Structure):
 
 
 def _function(name: str, result: Any, *arguments: Any) -> Any:
-    f = getattr(ggml.LIB, name)
+    f = ggml.LIB[name]  # not getattr: that one object would be shared with the other tests
     f.restype, f.argtypes = result, arguments
     return f
 

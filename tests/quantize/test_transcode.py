@@ -230,7 +230,7 @@ def test_a_state_of_another_model_is_refused(engine: Callable[..., Engine]) -> N
     with pytest.raises(ValueError):
         transcode(source, e.geometry, Q8_0, Q8_0, np.empty(10, np.uint8))
     with pytest.raises(CacheTypeError):
-        transcoded_size(source, e.geometry, 31, Q8_0)
+        transcoded_size(source, e.geometry, 4, Q8_0)
     q1_0 = CACHE_TYPES["q1_0"].variants[0].id
     e = engine(head_dim=96, n_head=4, n_head_kv=1)
     with pytest.raises(CacheTypeError, match="q1_0"):

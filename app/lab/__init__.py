@@ -1,0 +1,1 @@
+"""The laboratory at the terminal: what ``stretch eval`` and ``stretch bench`` ask for, print and write."""
