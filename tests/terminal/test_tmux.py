@@ -71,7 +71,7 @@ class Terminal:
         subprocess.run([*self._tmux, "kill-server"], capture_output=True)
 
 
-@pytest.fixture(params=[(140, 40), (80, 24), (60, 20)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.fixture(params=[(140, 40), (80, 24)], ids=lambda size: f"{size[0]}x{size[1]}")
 def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terminal]:
     opened = Terminal(tmp_path, *request.param)
     yield opened
