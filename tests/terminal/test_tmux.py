@@ -23,6 +23,10 @@ class Terminal:
 
     def __init__(self, home: Path, columns: int, rows: int) -> None:
         self._tmux = ["tmux", "-S", str(home / "socket"), "-f", os.devnull]
+        settings = home / "home" / "config" / "settings.toml"
+        settings.parent.mkdir(parents=True)
+        # The same short reply every time: a long one would push what the test looks for off the screen.
+        settings.write_text("temperature = 0.0\nmax_tokens = 24\n")
         environment = {**os.environ, "STRETCH_HOME": str(home / "home"), "TERM": "xterm-256color"}
         size = ["-x", str(columns), "-y", str(rows)]
         subprocess.run([*self._tmux, "new-session", "-d", *size, "sh"], env=environment, check=True)
