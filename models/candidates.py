@@ -33,7 +33,7 @@ def _candidate(planner: Planner, setting: Setting, n_ctx: int) -> Candidate:
     cache = _exact_cells(planner, pair, n_ctx)
     tail = planner.tail_bytes(pair, setting.tail)
     logits = batch_size(planner.shape.n_vocab) * planner.shape.n_vocab * 4
-    return Candidate(
+    plain = Candidate(
         setting,
         bits_k=k.type_size * 8 / k.block_size,
         bits_v=v.type_size * 8 / v.block_size,
@@ -44,6 +44,7 @@ def _candidate(planner: Planner, setting: Setting, n_ctx: int) -> Candidate:
         + planner.compute_bytes(pair, n_ctx)
         + 3 * logits,  # in the compute buffer, in the output buffer, and for the comparison
     )
+    return setting.sized(plain, n_ctx)
 
 
 def _exact_cells(planner: Planner, pair: CachePair, n_ctx: int) -> int:

@@ -212,6 +212,8 @@ class Context:
         params.offload_kqv = offload_kv
         params.no_perf = True
         self.model = model
+        self.type_k = type_k
+        self.type_v = type_v
         self.tiled_attention = flash_attention and type_k == type_v and type_k in (0, 1)
         """Whether the CPU computes the attention of a long batch in tiles: f16 and f32 only."""
         self.handle = L.llama_init_from_model(model.handle, params)

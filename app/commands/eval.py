@@ -14,6 +14,7 @@ from app.commands.chat import token_count
 from app.lab.experiment import (
     Experiment,
     add_engine_options,
+    add_method_options,
     add_model_options,
     file_name,
     natural,
@@ -33,7 +34,9 @@ HELP = "Measure what each cache setting costs in quality."
 EPILOG = """\
 Every setting reads the same text as f16 does, everything compressed as it is written, and its answers are
 compared with f16's: KLD, the share of equal next tokens, perplexity. Then facts are hidden in longer texts
-and asked for. Results are kept while it runs: interrupt it with Ctrl-C and start it again to go on.
+and asked for, after the whole text was read. Methods that work on a text which was read compress it once
+and are judged by the answers to what follows, and with them everything else in the table (--after).
+Results are kept while it runs: interrupt it with Ctrl-C and start it again to go on.
 """
 
 N_CTX = 4096
@@ -53,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ctx", metavar="N", type=token_count, default=N_CTX, help=f"tokens to read (default: {N_CTX:,})"
     )
+    parser.add_argument(
+        "--after",
+        metavar="N",
+        type=token_count,
+        help="judge only the answers after the first N tokens (default: all; with a method that "
+        "compresses what was read, those after three quarters)",
+    )
+    add_method_options(parser)
     recall = parser.add_argument_group("recall")
     recall.add_argument(
         "--questions",
@@ -114,6 +125,7 @@ class _Evaluation:
         room = experiment.room()
         settings = experiment.settings(args, windows=self._engine["kernel"] == "own")
         self._candidates = experiment.refuse_too_large(experiment.candidates(settings, self._n_ctx), room)
+        self._n_prompt = self._prompt(args.after)
         self._plan = self._make_plan(room)
 
     def run(self) -> int:
@@ -141,6 +153,16 @@ class _Evaluation:
             )
         return n
 
+    def _prompt(self, asked: int | None) -> int:
+        """Tokens that are read before anything is judged."""
+        settles = any(c.setting.settles for c in self._candidates)
+        n = asked if asked is not None else self._n_ctx * 3 // 4 if settles else 0
+        if n > self._n_ctx - 2:
+            raise UsageError(
+                f"After {n:,} of {self._n_ctx:,} tokens nothing is left to judge.", "Give a smaller --after."
+            )
+        return n
+
     def _recall(self) -> RecallTask | None:
         from app.lab.chat_shape import chat_shape
         from quantize.lab.recall import RecallTask
@@ -157,7 +179,7 @@ class _Evaluation:
     def _make_plan(self, room: int) -> EvalPlan:
         from quantize.lab.evaluate import EvalPlan
 
-        return EvalPlan(self._text, self._n_ctx, self._recall(), room)
+        return EvalPlan(self._text, self._n_ctx, self._recall(), room, self._n_prompt)
 
     def _notebook(self) -> Notebook:
         """The results so far of exactly this experiment."""
@@ -171,6 +193,7 @@ class _Evaluation:
             fingerprint(self._experiment.path),
             hashlib.sha256(self._text.encode()).hexdigest(),
             self._n_ctx,
+            self._n_prompt,
             json.dumps(asdict(self._plan.recall)) if self._plan.recall else "",
             opening.n_threads,
             opening.repack,
@@ -231,6 +254,10 @@ class _Evaluation:
             lines[0] += (
                 f"; recall of {task.n_questions} facts, {task.n_facts} at a time in {task.n_tokens:,} tokens"
             )
+        if self._n_prompt:
+            lines.append(
+                f"Judged by the last {self._n_ctx - self._n_prompt:,} tokens, after the others were read."
+            )
         if engine["kernel"] == "own":
             lines.append(f"Compressed caches are read by Stretch's own attention kernel ({engine['isa']}).")
         else:
@@ -249,6 +276,7 @@ class _Evaluation:
         return {
             **self._experiment.facts(),
             "n_ctx": self._n_ctx,
+            "n_prompt": self._n_prompt,
             "text": self._args.text.name if self._args.text else "built-in prose",
             "text_sha256": hashlib.sha256(self._text.encode()).hexdigest(),
             "kernel": self._engine["kernel"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from models.header import Header
     from models.plan import Planner
     from quantize.lab.candidate import Candidate
+    from quantize.lab.methods import Method
     from quantize.lab.opening import Opening
     from quantize.lab.setting import Setting
 
@@ -37,6 +39,32 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="measure every setting with these windows of exact newest tokens: --tail 0 256",
     )
+
+
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """The other ways to make a cache smaller."""
+    from quantize.lab.methods import METHODS
+
+    group = parser.add_argument_group("other methods, measured in the same table")
+    for method in METHODS:
+        group.add_argument(
+            f"--{method.kind}",
+            metavar=method.metavar,
+            type=partial(method_list, method),
+            dest=f"method_{method.kind}",
+            default=[],
+            help=method.help,
+        )
+
+
+def method_list(method: Method, text: str) -> list[Setting]:
+    """The settings of one method's option."""
+    from quantize.errors import StretchError
+
+    try:
+        return method.parse_list(text)
+    except StretchError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +138,7 @@ class Experiment:
         return cls(path, display_name(path), header, planner, opening)
 
     def settings(self, args: argparse.Namespace, *, windows: bool) -> list[Setting]:
-        """What is measured.
+        """What is measured: a list of cache types, other methods, or both; without either the usual ones.
 
         Args:
             windows: whether there is a kernel that can have windows.
@@ -120,12 +148,13 @@ class Experiment:
         """
         from models.candidates import default_settings, with_windows
 
+        others = [s for name, found in vars(args).items() if name.startswith("method_") for s in found]
         if args.kv is None and args.tail is None:
-            return default_settings(windows)
+            return others or default_settings(windows)
         chosen = args.kv if args.kv is not None else default_settings(False)
         if not chosen:
             raise UsageError("No cache setting is named.", "Write for example --kv q8_0,q4_0.")
-        return with_windows(chosen, args.tail or [0])
+        return with_windows(chosen, args.tail or [0]) + others
 
     def candidates(self, settings: list[Setting], n_ctx: int) -> list[Candidate]:
         """The settings with their sizes, the reference first."""

@@ -49,7 +49,7 @@ def ask_all(
     right: list[bool] = []
     with setting.open(bench, n_ctx=longest + MAX_REPLY + 1, n_batch=N_BATCH) as subject:
         for hidden, (prompt, questions) in zip(texts, chat, strict=True):
-            reader = _Rereader(subject, prompt)
+            reader = _Rereader(subject, prompt, setting.settles)
             for i in hidden.order:
                 reply = _reply(model, subject, questions[i], reader.ready())
                 right.append(is_right(reply, hidden.facts[i], hidden.facts))
@@ -91,8 +91,9 @@ def _reply(model: Model, subject: Subject, question: Sequence[int], position: in
 class _Rereader:
     """Reads a text once and brings the cache back to its end before each question."""
 
-    def __init__(self, subject: Subject, prompt: Sequence[int]) -> None:
+    def __init__(self, subject: Subject, prompt: Sequence[int], settles: bool) -> None:
         self._subject = subject
+        self._settles = settles
         self._prompt = prompt
         self._asked = False
         self._saved: _Saved | None = None
@@ -100,7 +101,7 @@ class _Rereader:
     def ready(self) -> int:
         """Make the cache hold the text and nothing else; its length."""
         subject, n = self._subject, len(self._prompt)
-        plain = subject.bench.plain_cache and subject.tail is None
+        plain = subject.bench.plain_cache and subject.tail is None and not self._settles
         if not self._asked:
             subject.context.clear()
             subject.read(self._prompt, 0)

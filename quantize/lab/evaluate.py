@@ -13,6 +13,7 @@ from typing import Any
 
 from quantize.errors import EngineDiedError, StretchError
 from quantize.lab.candidate import Candidate, in_groups
+from quantize.lab.footprint import Footprint
 from quantize.lab.notebook import Notebook
 from quantize.lab.process import LabProcess
 from quantize.lab.recall import RecallTask, wilson
@@ -69,6 +70,10 @@ class Row:
     """Everything that was found out about one setting. Figures that are missing are None."""
 
     label: str
+    kind: str
+    """``cache`` for cache types; else the method."""
+    setting: dict[str, Any]
+    """Everything that the setting is made of."""
     type_k: str
     type_v: str
     tail: int
@@ -131,15 +136,20 @@ def make_row(
             "recall_asked": n,
             "recall_answers": answers,
         }
+    found = divergence.get("footprint") if divergence else None
+    footprint = Footprint(**found) if found else None
+    sizes = footprint or candidate
     return Row(
         label=setting.label,
+        kind=setting.kind,
+        setting=setting.data(),
         type_k=setting.pair.k.name,
         type_v=setting.pair.v.name,
         tail=setting.tail,
-        bits_k=candidate.bits_k,
-        bits_v=candidate.bits_v,
-        bytes_per_token=candidate.bytes_per_token,
-        kv_bytes=candidate.kv_bytes,
+        bits_k=sizes.bits_k,
+        bits_v=sizes.bits_v,
+        bytes_per_token=sizes.bytes_per_token,
+        kv_bytes=round(footprint.bytes_per_token * n_ctx) if footprint else candidate.kv_bytes,
         tail_bytes=candidate.tail_bytes,
         n_ctx=n_ctx,
         kernel=divergence["kernel"] if divergence else "",
@@ -247,7 +257,7 @@ class _Evaluation:
                 elif event["failed"]:
                     self.failures[event["label"]] = event["failed"]
                 else:
-                    figures = {name: event[name] for name in (*FIGURES, "kernel")}
+                    figures = {name: event[name] for name in (*FIGURES, "kernel", "footprint")}
                     self.notebook.put(f"divergence {event['label']}", figures)
         except EngineDiedError as death:
             if not group:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from quantize.errors import EngineError
+from quantize.errors import StretchError
 from quantize.lab.batch import MAX_BATCH
 from quantize.lab.divergence import Divergence, Summary, add_all
+from quantize.lab.footprint import Footprint
 from quantize.lab.subject import Subject
 
 
@@ -26,6 +27,8 @@ class Compared:
     """Why, in one sentence; empty if it did not."""
     kernel: str
     """``own`` or ``stock``: what computed its attention."""
+    footprint: Footprint | None = None
+    """What the prompt takes, where that is known only once it was read."""
 
 
 def compare(
@@ -70,7 +73,7 @@ def compare(
                     subject.read(chunk, done, wanted)
                     if end == n_prompt:
                         subject.settle()
-                except EngineError as error:
+                except StretchError as error:
                     failed[i] = error.message
         if not prompt:
             add_all(
@@ -83,6 +86,6 @@ def compare(
         done = end
         on_progress(done)
     return Compared(own.summary(), "", reference.kernel), [
-        Compared(None if why else d.summary(), why, s.kernel)
+        Compared(None if why else d.summary(), why, s.kernel, s.footprint)
         for s, d, why in zip(others, into, failed, strict=True)
     ]

@@ -1,4 +1,9 @@
-"""What is compared: a way to keep the cache."""
+"""What is compared: a way to keep the cache.
+
+``Setting`` is one row of every table and one point of every picture. The plain ones are cache types, with
+or without a window. Another method is a subclass in a file of its own; ``methods.py`` says how it joins,
+``switched.py`` is the shortest example.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from quantize.cache_types import CachePair, parse_pair
 from quantize.errors import CacheTypeError
 
 if TYPE_CHECKING:
+    from quantize.lab.candidate import Candidate
     from quantize.lab.subject import Subject, Workbench
 
 MAX_TAIL = 1 << 20
@@ -17,22 +23,30 @@ MAX_TAIL = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Types of K and V, and a window of newest tokens that are read exactly.
-
-    Another way to make a cache smaller is a subclass: it has a ``kind`` of its own, adds what it needs
-    to ``data`` and opens a subject whose ``settle`` compresses what was read.
-    """
+    """Types of K and V, and a window of newest tokens that are read exactly."""
 
     pair: CachePair
     tail: int = 0
     """Newest tokens that are read exactly, 0 for none."""
 
     kind: ClassVar[str] = "cache"
+    settles: ClassVar[bool] = False
+    """Whether it changes the cache once the text was read (``Subject.settle``). Such a setting is judged
+    by the answers after that, and so are all others of the same table."""
 
     @property
     def label(self) -> str:
         """``q8_0``, ``q8_0/q4_0``, ``tq3+256``. The same setting always has the same label."""
         return f"{self.pair.label}+{self.tail}" if self.tail else self.pair.label
+
+    @classmethod
+    def parse(cls, text: str) -> Setting:
+        """Read one entry of a list of settings of this kind.
+
+        Raises:
+            CacheTypeError: if it is none.
+        """
+        return parse_setting(text)
 
     @property
     def is_reference(self) -> bool:
@@ -42,6 +56,15 @@ class Setting:
     def data(self) -> dict[str, Any]:
         """For the child process; ``setting_of`` reads it."""
         return {"kind": self.kind, "pair": self.pair.label, "tail": self.tail}
+
+    def sized(self, plain: Candidate, n_ctx: int) -> Candidate:
+        """This setting with its sizes, as far as they are known before it is measured.
+
+        Args:
+            plain: this setting with the sizes of its types alone, every token kept.
+            n_ctx: tokens that will be read.
+        """
+        return plain
 
     def obstacle(self, bench: Workbench) -> str:
         """Why this setting cannot be opened on this bench, in one sentence; empty if it can."""
@@ -69,15 +92,14 @@ class Setting:
 REFERENCE = Setting(parse_pair("f16"))
 """What everything is compared with: the same weights with an exact cache."""
 
-KINDS: dict[str, type[Setting]] = {Setting.kind: Setting}
-"""Every kind of setting by name."""
-
 
 def setting_of(data: dict[str, Any]) -> Setting:
     """The setting that ``Setting.data`` described."""
+    from quantize.lab.methods import setting_class
+
     fields = dict(data)
-    kind = KINDS[fields.pop("kind")]
-    return kind(parse_pair(fields.pop("pair")), **fields)
+    made = setting_class(fields.pop("kind"))
+    return made(parse_pair(fields.pop("pair")), **fields)
 
 
 def parse_setting(text: str) -> Setting:

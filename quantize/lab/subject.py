@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize.errors import EngineError
+from quantize.lab.footprint import Footprint
 from quantize.lab.opening import Opening
 from quantize.llama import Context, Model
 from quantize.native import NativeStatus, attention, register_types
@@ -158,7 +159,21 @@ class Subject:
         return np.ctypeslib.as_array(pointer, shape=(n, self.bench.model.n_vocab))
 
     def settle(self) -> None:
-        """Everything of the prompt was read. A setting that compresses what is there does it now."""
+        """Everything of the prompt was read. A setting that compresses what is there does it now.
+
+        Raises:
+            StretchError: if that cannot be done; the setting has failed then.
+        """
+
+    def replace(self, context: Context) -> None:
+        """Go on with another cache, which holds what ``settle`` made; the one before is freed."""
+        before, self.context = self.context, context
+        before.close()
+
+    @property
+    def footprint(self) -> Footprint | None:
+        """What the prompt takes, where that is known only after ``settle``."""
+        return None
 
     @property
     def kernel(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -13,6 +13,7 @@ from quantize.errors import EngineError, StateError
 from quantize.lab.setting import REFERENCE, Setting
 from quantize.lab.speed import N_BATCH
 from quantize.lab.subject import Subject, Workbench
+from quantize.llama import Context
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 
@@ -49,8 +50,9 @@ class SwitchTimer:
             if not before.context.load_state(self._state):
                 raise EngineError("llama.cpp did not take the state of the reference cache.")
             began = perf_counter()
-            made = self._rewritten(read_state(_save(before)), setting)
+            state = read_state(_save(before))
             with self._open(setting) as after:
+                made = rewritten(self._bench, state, after.context)
                 if not after.context.load_state(made):
                     raise EngineError(f"llama.cpp did not take the state as {setting.label}.")
                 before.close()
@@ -58,14 +60,48 @@ class SwitchTimer:
         finally:
             before.close()
 
-    def _rewritten(self, state: SavedState, setting: Setting) -> NDArray[np.uint8]:
-        if state.obstacle:
-            raise StateError(state.obstacle)
-        bench = self._bench
-        types = setting.pair.type_ids(bench.head_dims_k, bench.head_dims_v)
-        out = allocate(transcoded_size(state, bench.geometry, *types))
-        transcode(state, bench.geometry, *types, out)
-        return out
+
+class SwitchedSubject(Subject):
+    """A cache that changes its types when the prompt was read."""
+
+    def __init__(self, before: Subject, after: Callable[[], Subject]) -> None:
+        """
+        Args:
+            before: what the prompt is read into. Belongs to this one from now on.
+            after: makes the empty cache that goes on.
+        """
+        super().__init__(before.bench, before.context)
+        self._after = after
+
+    def settle(self) -> None:
+        """Change the types.
+
+        Raises:
+            StateError: if the state of this model cannot be transcoded.
+            EngineError: if llama.cpp refuses it.
+        """
+        after = self._after()
+        try:
+            made = rewritten(self.bench, read_state(_save(self)), after.context)
+            if not after.context.load_state(made):
+                raise EngineError("llama.cpp did not take the state in the new types.")
+        except BaseException:
+            after.close()
+            raise
+        self.replace(after.context)
+
+
+def rewritten(bench: Workbench, state: SavedState, after: Context) -> NDArray[np.uint8]:
+    """The state in the types of another context.
+
+    Raises:
+        StateError: if the state of this model cannot be transcoded.
+    """
+    if state.obstacle:
+        raise StateError(state.obstacle)
+    out = allocate(transcoded_size(state, bench.geometry, after.type_k, after.type_v))
+    transcode(state, bench.geometry, after.type_k, after.type_v, out)
+    return out
 
 
 def _save(subject: Subject) -> NDArray[np.uint8]:

@@ -172,7 +172,8 @@ class _Worker:
             labels = [REFERENCE.label, *(label for label, _ in opened)]
             for label, compared in zip(labels, [own, *others], strict=True):
                 figures = asdict(compared.summary) if compared.summary else {}
-                result = {"failed": compared.failed, "kernel": compared.kernel}
+                footprint = asdict(compared.footprint) if compared.footprint else None
+                result = {"failed": compared.failed, "kernel": compared.kernel, "footprint": footprint}
                 self._emit({"event": "result", "label": label, **result, **figures})
 
     def _recall(self, job: dict[str, Any]) -> None:
