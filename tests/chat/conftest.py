@@ -17,16 +17,8 @@ from tests.synthetic import SyntheticModels
 SHORT = {"max_tokens": 24, "temperature": 0.0, "n_ctx": 1024, "n_threads": 1}
 """Settings under which a reply of the small model is short and always the same."""
 
-LONG = {
-    "max_tokens": -1,
-    "temperature": 1.0,
-    "seed": 1,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": 0.0,
-    "n_ctx": 4096,
-}
-"""Settings under which it has more than a thousand tokens."""
+LONG = {"max_tokens": 1200, "temperature": 1.0, "seed": 1, "min_p": 0.01, "n_ctx": 4096}
+"""Settings under which it has 1,200 tokens: no end of a reply is ever drawn."""
 
 Chat = Callable[..., AbstractAsyncContextManager[Watch]]
 
@@ -54,7 +46,7 @@ def a_good_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def small_model(synthetic: SyntheticModels) -> Path:
     """A model of two layers that answers with noise, at once."""
-    return synthetic("llama")
+    return synthetic("llama", endless=True)
 
 
 @pytest.fixture

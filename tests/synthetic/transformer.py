@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.synthetic.vocab import CHAT_TEMPLATE
+from tests.synthetic.vocab import CHAT_TEMPLATE, END
 from tests.synthetic.writer import ModelWriter
 
 QUERY_GAIN = 2.0
@@ -38,6 +38,9 @@ class Sizes:
     template: str | None = CHAT_TEMPLATE
     hollow: bool = False
     """Only a header and a hole: for planning."""
+    endless: bool = False
+    """Give the end of a reply a logit of 0, where the largest is about 9: with ``min_p`` a reply never
+    ends by itself, whatever computes it."""
     keys: dict[str, Any] = field(default_factory=dict)
     """More metadata below the architecture's prefix."""
 
@@ -112,7 +115,10 @@ def norms(w: ModelWriter, layer: int, n: int, *names: str, value: float = 1.0) -
 def embeddings(w: ModelWriter, s: Sizes, *, tied: bool = False, size: float = 1.0, norm: float = 1.0) -> None:
     """Token embedding of that size per value, last norm and (unless tied) the output matrix."""
     if not tied:  # first in the file, as llama.cpp's own quantizer puts it
-        w.matrix("output.weight", s.n_embd, s.n_vocab, gain=LOGIT_GAIN)
+        rows = w.random("output.weight", s.n_vocab, s.n_embd)
+        if s.endless:
+            rows[END] = 0
+        w.tensor("output.weight", rows, w.weight_type, scale=LOGIT_GAIN / math.sqrt(s.n_embd))
     values = w.random("token_embd.weight", s.n_vocab, s.n_embd)
     w.tensor("token_embd.weight", values, w.weight_type, scale=size)
     w.vector("output_norm.weight", s.n_embd, norm, spread=0.1 * norm)
