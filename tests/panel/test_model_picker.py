@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,41 @@ async def test_the_built_in_models_come_first_and_are_loaded_by_name(
         await pilot.press("down", "enter")
         await until(pilot, lambda: any(isinstance(w, ModelWanted) for w in host.wishes))
         assert [w.name for w in host.wishes if isinstance(w, ModelWanted)] == ["builtin-ternary"]
+
+
+class Held(Catalog):
+    """A source that says nothing before it is let."""
+
+    heading = "Comes late"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+
+    def rows(self, query: str) -> Iterator[ModelRow]:
+        self.let.wait(60)
+        yield ModelRow("late", "Late one", "owner/repo", 1 << 30)
+
+
+async def test_the_cursor_is_on_the_first_row_in_whatever_order_the_sources_answer(session: Session) -> None:
+    held = Held()
+    host, screen = picker_in_host(session, held, Catalog())
+    async with host.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: screen.rows.keys == ["good", "bad", "loading"])
+        held.let.set()
+        await until(pilot, lambda: not screen.looking)
+        assert screen.rows.cursor_key == "late"
+
+
+async def test_a_late_source_leaves_the_cursor_where_the_person_put_it(session: Session) -> None:
+    held = Held()
+    host, screen = picker_in_host(session, held, Catalog())
+    async with host.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: screen.rows.keys == ["good", "bad", "loading"])
+        await pilot.press("down")
+        held.let.set()
+        await until(pilot, lambda: not screen.looking)
+        assert screen.rows.cursor_key == "bad"
 
 
 async def test_folders_of_the_user_are_listed(

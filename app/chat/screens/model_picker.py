@@ -52,6 +52,8 @@ class ModelPicker(SearchDialog):
         self._found: list[dict[str, ModelRow]] = [{} for _ in self._sources]
         self._query: str | None = None
         self._left = 0
+        self._placed = ""
+        """The row that the cursor was put on; on another one the person has put it."""
 
     def _local_source(self) -> ModelSource:
         return LocalSource(paths.models_dir(), self._session.settings.model_folders, self._budget)
@@ -68,6 +70,7 @@ class ModelPicker(SearchDialog):
         self._query = query
         self._found = [{} for _ in self._sources]
         self._left = len(self._sources)
+        self._placed = self.rows.cursor_key
         for index in range(len(self._sources)):
             self._read(index, query)
 
@@ -127,8 +130,13 @@ class ModelPicker(SearchDialog):
         if not rows:
             words = f"Nothing is called {one_line(self.query_text, 40)!r}." if self.query_text.strip() else ""
             rows = [message_row("Looking ..." if self.looking else words or "There are no models.")]
-        at_start = not self.rows.keys and not self.query_text
-        self.rows.set_rows(rows, current if at_start else None)
+        # The sources answer in any order: until the person moves, the cursor stays at the beginning.
+        moved = self.rows.cursor_key not in ("", self._placed)
+        first = next((row.key for row in rows if row.selectable), "")
+        start = current if current is not None and not self.query_text else first
+        self.rows.set_rows(rows, None if moved else start)
+        if not moved:
+            self._placed = self.rows.cursor_key
 
     def _current_name(self) -> str | None:
         loaded = self._session.loaded
