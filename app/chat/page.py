@@ -64,7 +64,7 @@ class Page:
         """
         record = self._store.conversation(conversation)
         self._store.settle(conversation)
-        self.id, self.title, self.seen_from = record.id, record.title, 0
+        self.id, self.title, self.seen_from = record.id, record.title, record.seen_from
         self.reload()
 
     def reload(self) -> None:
@@ -125,5 +125,9 @@ class Page:
         """Tell the model no more of the ``n_turns`` oldest turns it still sees."""
         seen = [m for m in self.messages if m.id < upto or not upto]
         start = next((n for n, m in enumerate(seen) if m.id == self.seen_from), 0)
-        if start + n_turns < len(seen):
-            self.seen_from = seen[start + n_turns].id
+        # What one side says twice in a row is one turn, and what is empty is none: as in turns_of.
+        spoken_to = [m for m in seen[start:] if m.role != "system" and spoken(m)]
+        begins = [m for n, m in enumerate(spoken_to) if not n or spoken_to[n - 1].role != m.role]
+        if n_turns < len(begins):
+            self.seen_from = begins[n_turns].id
+            self._store.set_seen_from(self.id, self.seen_from)

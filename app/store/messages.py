@@ -212,6 +212,11 @@ class MessageTree:
                 raise StoreError(f"Message {message} is not in conversation {conversation}.")
             c.execute("UPDATE conversation SET leaf = ? WHERE id = ?", (message, conversation))
 
+    def set_seen_from(self, conversation: int, message: int) -> None:
+        """Remember that the model is told of nothing before ``message`` (0: of everything)."""
+        with self._db.write() as c:
+            c.execute("UPDATE conversation SET seen_from = ? WHERE id = ?", (message, conversation))
+
     def delete_branch(self, message: int) -> None:
         """Delete ``message`` and all that follows it; a sibling or the parent is shown instead."""
         here = self.message(message)

@@ -117,6 +117,8 @@ class Conversation:
     """Messages of all branches."""
     preview: str = ""
     """The beginning of the last message on the branch that is shown."""
+    seen_from: int = 0
+    """The first message that the model is told of, 0 for all: earlier ones were dropped to make room."""
 
 
 @dataclass(frozen=True, slots=True)

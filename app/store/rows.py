@@ -70,4 +70,5 @@ def conversation_of(row: sqlite3.Row) -> Conversation:
         leaf=row["leaf"],
         n_messages=row["n_messages"],
         preview=one_line(row["preview"] or "", 120),
+        seen_from=row["seen_from"],
     )

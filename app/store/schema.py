@@ -42,6 +42,10 @@ STEPS: tuple[str, ...] = (
     CREATE INDEX message_parent ON message(parent);
     CREATE INDEX conversation_order ON conversation(pinned DESC, updated DESC);
     """,
+    # 2. The first message that the model is told of, where the person dropped older ones to make room.
+    """
+    ALTER TABLE conversation ADD COLUMN seen_from INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 

@@ -63,6 +63,25 @@ def test_dropped_turns_stay_on_the_page_and_leave_the_prompt(tmp_path: Path) -> 
     page.drop(2, reply.id)
     assert [t.content for t in page.prompt(reply.id, "")] == ["q2", "a2", "last"]
     assert len(page.messages) == 8
+    again = Page(store)
+    again.open(page.id)
+    assert [t.content for t in again.prompt(reply.id, "")] == ["q2", "a2", "last"]
+    store.close()
+
+
+def test_what_one_side_says_twice_is_dropped_as_one_turn(tmp_path: Path) -> None:
+    store = Store(tmp_path / "c.sqlite3")
+    page = Page(store)
+    page.say("no answer came", (), "builtin")
+    page.say("so I asked again", (), "builtin")
+    reply = page.begin_reply()
+    store.finish(reply.id, "here it is")
+    page.refresh(reply.id)
+    page.say("thanks", (), "builtin")
+    reply = page.begin_reply()
+    assert len(page.prompt(reply.id, "")) == 3
+    page.drop(2, reply.id)
+    assert [t.content for t in page.prompt(reply.id, "")] == ["thanks"]
     store.close()
 
 
