@@ -11,20 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 
-from models.architectures import (
-    DIFFUSION,
-    DRAFT,
-    EMBEDDING,
-    HYBRID,
-    KNOWN,
-    MLA,
-    RECURRENT,
-    SLIDING,
-    UNPLANNED,
-)
-from models.gguf_cursor import shown
+from models.architectures import HYBRID, MLA, RECURRENT, SLIDING, UNPLANNED
 from models.header import Header
-from models.tensor_types import TENSOR_TYPES, type_name
+from models.refusals import check_runs
 from quantize.errors import ModelFileError
 from quantize.geometry import Geometry, LayerHeads
 
@@ -160,43 +149,6 @@ def read_shape(header: Header) -> Shape:
         recurrent_bytes=4 * _recurrent_values(header, n_embd, n_head[0]) * sum(recurrent),
         unknown=_unknown(header),
     )
-
-
-def check_runs(header: Header) -> None:
-    """Check that this engine runs the architecture and reads the weights, and that it is one to chat with.
-
-    Raises:
-        ModelFileError: with the reason if not.
-    """
-    arch = header.architecture
-    if arch in EMBEDDING:
-        raise ModelFileError(
-            f"{header.name} ({arch}) turns text into vectors; it does not write.",
-            "Choose a model that is made for chat.",
-        )
-    if arch in DIFFUSION:
-        raise ModelFileError(
-            f"{header.name} ({arch}) writes all words at once, which Stretch does not support.",
-            "Choose a model that is made for chat.",
-        )
-    if arch in DRAFT or arch == "clip":
-        what = "reads pictures for another model" if arch == "clip" else "is a helper of another model"
-        raise ModelFileError(
-            f"{header.name} ({arch}) {what} and cannot run alone.", "Choose the file of the model itself."
-        )
-    if arch not in KNOWN:
-        raise ModelFileError(
-            f"{header.name} is of an architecture that this engine does not know: {shown(arch)}.",
-            "A newer version of Stretch may know it.",
-        )
-    foreign = sorted({t.type_id for t in header.tensors if t.type_id not in TENSOR_TYPES})
-    if foreign:
-        raise ModelFileError(
-            f"{header.name} holds weights that this engine does not read, of type {type_name(foreign[0])}.",
-            "Look for another file of the same model.",
-        )
-    if not header.tensors:
-        raise ModelFileError(f"{header.name} holds no weights.", "Choose the file of the model itself.")
 
 
 def _uint(header: Header, key: str) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models.byte_source import ByteSource, FileSource
 from models.gguf_cursor import Cursor, Skipped, Value, shown
-from models.tensor_types import TENSOR_TYPES, type_name
+from models.tensor_types import TENSOR_TYPES, TensorType, type_name
 from quantize.errors import ModelFileError
 
 __all__ = ["Header", "Skipped", "Tensor", "Value", "parse_header", "read_header"]
@@ -31,7 +31,9 @@ MAX_DIMS = 4
 _LEAST_KEY = 8 + 1 + 4 + 1
 _LEAST_TENSOR = 8 + 4 + 4 + 8
 
-Q2_0 = 42
+MXFP4 = 39
+LEGACY_Q2_0 = TensorType(42, "q2_0", 128, 34)
+"""The first ``Q2_0`` files of the Ternary-Bonsai models: the same id, blocks of another size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,27 +262,63 @@ def _check_data(found: Header, size: int | None) -> int:
 
     llama.cpp demands this order too. Behind a tensor of an unknown type nothing can be checked.
     """
-    place = least = 0
-    for tensor in found.tensors:
-        if tensor.offset != place:
-            raise ModelFileError(*_misplaced(found))
-        if tensor.type_id not in TENSOR_TYPES:
-            return size or 0
-        least = found.data_offset + place + tensor.n_bytes  # the padding behind the last one may be missing
-        place += _round_up(tensor.n_bytes, found.alignment)
+    ends = _ends(found, {})
+    if ends is None:
+        raise ModelFileError(*_misplaced(found))
+    if ends < 0:
+        return size or 0
+    least = found.data_offset + ends
     if size is not None and size < least:
+        if _is_legacy_q2_0(found, size):
+            raise ModelFileError(*_misplaced(found))
         raise ModelFileError(
             f"{found.name} is cut off: it has {size:,} of {least:,} bytes.", "Download it again."
         )
     return least if size is None else size
 
 
+def _ends(found: Header, sizes: dict[int, TensorType]) -> int | None:
+    """Bytes of the data up to the end of the last tensor (the padding behind it may be missing).
+
+    Args:
+        sizes: block sizes to assume instead of llama.cpp's, by type id.
+
+    Returns:
+        None if a tensor is not where the one before it ends, -1 if the size of one is not known.
+    """
+    place = end = 0
+    for tensor in found.tensors:
+        if tensor.offset != place:
+            return None
+        other = sizes.get(tensor.type_id)
+        if other is None and tensor.type_id not in TENSOR_TYPES:
+            return -1
+        n_bytes = tensor.n_elements // other.block_size * other.type_size if other else tensor.n_bytes
+        end = place + n_bytes
+        place += _round_up(n_bytes, found.alignment)
+    return end
+
+
+def _is_legacy_q2_0(found: Header, size: int | None) -> bool:
+    """Whether everything is in its place if q2_0 has the blocks of PrismML's first files."""
+    if not any(t.type_id == LEGACY_Q2_0.id for t in found.tensors):
+        return False
+    end = _ends(found, {LEGACY_Q2_0.id: LEGACY_Q2_0})
+    return end is not None and end >= 0 and (size is None or size >= found.data_offset + end)
+
+
 def _misplaced(found: Header) -> tuple[str, str]:
     """Message and hint for a tensor that is not where the ones before it end."""
-    if any(t.type_id == Q2_0 for t in found.tensors):
+    if _is_legacy_q2_0(found, None):
         return (
-            f"{found.name} holds q2_0 weights in blocks of another size than llama.cpp's.",
+            f"{found.name} holds q2_0 weights in blocks of 128 values; llama.cpp's have 64, so it would read "
+            "noise.",
             "Look for a file of the same model whose name ends in Q2_0_g64.",
+        )
+    if found.architecture.startswith("bitnet") and any(t.type_id == MXFP4 for t in found.tensors):
+        return (
+            f"{found.name} holds tl2 weights, which only bitnet.cpp reads; llama.cpp has another type there.",
+            "Look for a file of the model whose name ends in TQ2_0 or TQ1_0.",
         )
     return (
         f"{found.name} says that a tensor starts where another one lies, or beyond it.",

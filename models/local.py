@@ -58,6 +58,8 @@ class Verdict:
     runnable: bool
     sentence: str
     """``fits, up to 77k tokens at q8_0``, or why it does not run."""
+    instead: str = ""
+    """What to do if it does not run, or empty."""
     license: str = ""
     rows: tuple[StretchRow, ...] = ()
 
@@ -162,16 +164,20 @@ def judge(header: Header, budget: int) -> Verdict:
         planner = Planner(header)
         rows = tuple(planner.stretch_table(n_ctx=_COMFORTABLE, budget=budget))
     except StretchError as error:
-        return Verdict(False, error.message, license)
+        return Verdict(False, error.message, error.hint, license)
     usable = [row for row in rows if not row.refused]
     fits = [row for row in usable if row.max_ctx > 0]
     if not fits:
         least = min(planner.plan(pair, _COMFORTABLE).total for pair in PRESETS if not planner.refusal(pair))
-        return Verdict(False, f"needs {_size(least)}, and {_size(budget)} are free", license, rows)
+        return Verdict(
+            False, f"needs {_size(least)}, and {_size(budget)} are free", license=license, rows=rows
+        )
     row = _telling(fits)
     least_ctx = min(_COMFORTABLE, planner.shape.n_ctx_train or _COMFORTABLE)
     word = "fits" if row.max_ctx >= least_ctx else "fits barely"
-    return Verdict(True, f"{word}, up to {_tokens(row.max_ctx)} tokens at {_label(row)}", license, rows)
+    return Verdict(
+        True, f"{word}, up to {_tokens(row.max_ctx)} tokens at {_label(row)}", license=license, rows=rows
+    )
 
 
 def judge_file(path: Path, budget: int) -> Verdict:
@@ -179,7 +185,7 @@ def judge_file(path: Path, budget: int) -> Verdict:
     try:
         return judge(read_model(path), budget)
     except StretchError as error:
-        return Verdict(False, error.message)
+        return Verdict(False, error.message, error.hint)
 
 
 def _telling(rows: list[StretchRow]) -> StretchRow:

@@ -165,11 +165,11 @@ class Planner:
     # ------------------------------------------------------------------ how far
 
     def refusal(self, pair: CachePair) -> str:
-        """Why this setting cannot be used with this model, or an empty string."""
+        """Why this setting cannot be used with this model and what to take, or an empty string."""
         try:
             self.types(pair)
         except CacheTypeError as error:
-            return error.message
+            return str(error)
         return ""
 
     def max_ctx(self, pair: CachePair, budget: int, *, tail: int = 0) -> int:

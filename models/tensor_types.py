@@ -69,8 +69,10 @@ FOREIGN_TYPES: dict[int, str] = {
     32: "q4_0_4_8 (removed from llama.cpp, q4_0 replaced it)",
     33: "q4_0_8_8 (removed from llama.cpp, q4_0 replaced it)",
     36: "i2_s of bitnet.cpp (or iq4_nl_4_4, removed from llama.cpp)",
-    37: "iq4_nl_4_8 (removed from llama.cpp) or a type of a fork",
-    38: "iq4_nl_8_8 (removed from llama.cpp) or a type of a fork",
+    37: "iq4_nl_4_8 (removed from llama.cpp) or i8_s of bitnet.cpp",
+    38: "iq4_nl_8_8 (removed from llama.cpp) or tl1 of bitnet.cpp",
+    142: "pq2_0 of PrismML's fork",
+    143: "ptq1_0 of PrismML's fork",
 }
 """What is known of ids that this engine does not read. Any other id comes from a fork."""
 

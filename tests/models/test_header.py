@@ -254,7 +254,28 @@ def test_q2_0_with_the_blocks_of_a_fork() -> None:
     fork = [tensor("a", (128, 16), Q2_0, 0), tensor("b", (128, 16), Q2_0, 544)]
     with pytest.raises(ModelFileError) as caught:
         parse(Gguf(tensors=fork, data=bytes(2000)))
-    assert "another size" in caught.value.message and "Q2_0_g64" in caught.value.hint
+    assert "blocks of 128 values" in caught.value.message and "Q2_0_g64" in caught.value.hint
+
+
+def test_q2_0_with_the_blocks_of_a_fork_in_the_last_tensor() -> None:
+    """Nothing follows whose place could tell; the file is shorter than ours would be."""
+    fork = [tensor("a", (4,), F32, 0), tensor("b", (128, 64), Q2_0, 32)]
+    with pytest.raises(ModelFileError, match="blocks of 128 values"):
+        parse(Gguf(tensors=fork, data=bytes(32 + 64 * 34)))
+    with pytest.raises(ModelFileError, match="cut off"):
+        parse(Gguf(tensors=fork, data=bytes(32 + 64 * 34 - 1)))
+    assert parse(Gguf(tensors=fork, data=bytes(32 + 64 * 36))).file_bytes
+
+
+def test_q2_0_that_fits_neither_block() -> None:
+    tensors = [tensor("a", (128, 16), Q2_0, 0), tensor("b", (128, 16), Q2_0, 64)]
+    assert "starts where another one lies" in refusal(Gguf(tensors=tensors, data=bytes(2000)))
+
+
+def test_tl2_of_bitnet_cpp_has_the_id_of_mxfp4() -> None:
+    gguf = Gguf(keys=[("general.architecture", value(STRING, "bitnet-b1.58"))], data=bytes(9999))
+    gguf.tensors = [tensor("a", (256, 8), 39, 0), tensor("b", (4,), F32, 544)]
+    assert "tl2" in refusal(gguf)
 
 
 def test_names_longer_than_ggml_holds() -> None:

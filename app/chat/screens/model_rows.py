@@ -88,7 +88,7 @@ class LocalSource:
                 license=verdict.license,
                 verdict=verdict.sentence if verdict.runnable else "",
                 runnable=verdict.runnable,
-                reason="" if verdict.runnable else verdict.sentence,
+                reason="" if verdict.runnable else f"{verdict.sentence} {verdict.instead}".rstrip(),
             )
 
     def choose(self, row: ModelRow) -> str | None:
