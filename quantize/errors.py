@@ -12,6 +12,7 @@
      |    +-- EngineDiedError  the process is gone
      +-- ContextFullError      the conversation does not fit in the context
      +-- HubError              the model hub said no, or could not be reached
+     |    +-- HubUnavailableError  the same may work later
      +-- StoreError            the conversations' database or the settings file
      +-- UsageError            a command was given something it does not understand
 
@@ -68,6 +69,15 @@ class ContextFullError(StretchError):
 
 class HubError(StretchError):
     """The model hub said no, or could not be reached."""
+
+
+class HubUnavailableError(HubError):
+    """The hub is busy or out of reach: the same may work later."""
+
+    def __init__(self, message: str, hint: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+        """Seconds after which the hub wants to be asked again, 0 if it did not say."""
 
 
 class StoreError(StretchError):
