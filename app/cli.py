@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "chat": "app.commands.chat",
     "run": "app.commands.run",
     "plan": "app.commands.plan",
+    "quantize": "app.commands.quantize",
     "eval": "app.commands.eval",
     "bench": "app.commands.bench",
     "chats": "app.commands.chats",

@@ -306,6 +306,16 @@ class Context:
             raise EngineError(f"There are no logits at position {index} of the batch.")
         return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab,))
 
+    def all_logits(self, n: int) -> NDArray[np.float32]:
+        """Logits of the ``n`` tokens of the newest batch, read with ``logits="all"``; shape (n, n_vocab).
+
+        A view that the next ``decode`` overwrites.
+        """
+        pointer = L.llama_get_logits(self.handle)
+        if not pointer:
+            raise EngineError("llama.cpp gave no logits.")
+        return np.ctypeslib.as_array(pointer, shape=(n, self.model.n_vocab))
+
     # ------------------------------------------------------------------ the cache
 
     def last_position(self, seq: int = 0) -> int:

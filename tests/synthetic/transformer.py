@@ -36,6 +36,8 @@ class Sizes:
     seed: int = 0
     weight_type: str = "f16"
     template: str | None = CHAT_TEMPLATE
+    levels: int = 0
+    """2 or 3: 1-bit or ternary weights in the layers, stored as ``weight_type``."""
     hollow: bool = False
     """Only a header and a hole: for planning."""
     endless: bool = False
@@ -46,7 +48,9 @@ class Sizes:
 
     def start(self, path: Path, arch: str) -> ModelWriter:
         """A writer that has the keys which nearly every transformer has, and the vocabulary."""
-        w = ModelWriter(path, arch, seed=self.seed, weight_type=self.weight_type, hollow=self.hollow)
+        w = ModelWriter(
+            path, arch, seed=self.seed, weight_type=self.weight_type, hollow=self.hollow, levels=self.levels
+        )
         w.keys(
             {
                 "context_length": self.n_ctx,

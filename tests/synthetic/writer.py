@@ -33,6 +33,7 @@ class ModelWriter:
         seed: int = 0,
         weight_type: str = "f16",
         hollow: bool = False,
+        levels: int = 0,
     ) -> None:
         """Start a file.
 
@@ -40,6 +41,8 @@ class ModelWriter:
             arch: ``general.architecture``, the prefix of :meth:`key`.
             weight_type: type of the matrices: f32, f16, bf16, q8_0, q4_0, mxfp4, tq2_0, ... Rows
                 whose length its block does not divide stay f16.
+            levels: 2 or 3 make the matrices of the layers 1-bit or ternary: signs, or signs and zeros, times
+                one scale for the whole matrix, as models are that were trained so.
             hollow: write a header and a hole of the right size instead of the weights: a model of
                 any size that takes no disk space. It is for planning; its weights are zeros.
         """
@@ -47,6 +50,7 @@ class ModelWriter:
         self.arch = arch
         self.seed = seed
         self.hollow = hollow
+        self.levels = levels
         self.weight_type = GGMLQuantizationType[weight_type.upper()]
         self.gguf = GGUFWriter(None, arch)
         self.gguf.add_name("synthetic")  # llama.cpp has special rules for names with "phi3" in them
@@ -99,6 +103,8 @@ class ModelWriter:
     def matrix(self, name: str, n_in: int, n_out: int, *more: int, gain: float = 1.0) -> None:
         """A linear map: ggml's shape is (n_in, n_out, *more). Unit input gives output of size ``gain``."""
         values = self.random(name, *reversed(more), n_out, n_in)
+        if self.levels and name.startswith("blk."):
+            values = np.sign(values) * (np.abs(values) > (0.5 if self.levels == 3 else 0)).astype(np.float32)
         self.tensor(name, values, self.weight_type, scale=gain / math.sqrt(n_in))
 
     def vector(self, name: str, n: int, value: float = 1.0, spread: float = 0.0) -> None:
