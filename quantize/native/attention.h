@@ -2,7 +2,9 @@
  *
  *   attention.h         the problem (st_attn_job) and its cutting into items (st_attn_plan)
  *   attention_plan.c    the cutting, and the merge of an item that was split over the cells
- *   attention_tile.h    the algorithm, compiled once per instruction set by attention_<isa>.c
+ *   attention_tile.h    the algorithm, compiled once per instruction set by attention_<isa>.c; of it
+ *   attention_item.h    what a thread keeps, attention_unpack.h its operands, attention_softmax.h,
+ *                       attention_products.h many query rows, attention_few.h few of them
  *   attention_<isa>.h   the few vector operations that it is written in
  *
  * For every query row:  out = sum_c p_c V_c,  p = softmax_c(scale * <Q, K_c> + mask_c).
@@ -22,6 +24,7 @@ enum {
     ST_ATTN_TILE = 64,     /* cells per tile */
     ST_ATTN_ROWS = 96,     /* query rows per item, about */
     ST_ATTN_MAX_DIM = 512, /* largest head */
+    ST_ATTN_HEADS = 8,     /* KV heads per item where there are few rows */
 };
 
 /* A row of a cache whose exact values are at hand (tail.h). They count only while the bytes in the cache
@@ -71,18 +74,21 @@ typedef struct st_attn_side {
     int32_t n_group;
 } st_attn_side;
 
-/* A job cut into items: (stream, KV head, block of tokens, chunk of cells). */
+/* A job cut into items: (stream, KV heads, block of tokens, chunk of cells). An item has one KV head, or, with
+ * few query rows, several: then it reads the cache in the order in which it lies in memory. */
 typedef struct st_attn_plan {
     st_attn_job job;
     st_attn_side k, v;
     const st_row_type *f16; /* reader of exact rows */
     int32_t heads_per_kv;
+    bool few;             /* so few rows that K and V are multiplied as they lie (attention_few.h) */
+    int32_t item_heads;   /* KV heads of an item */
     int32_t block_tokens; /* tokens of an item */
     int32_t n_block;
     int32_t n_chunk;      /* > 1: items leave partial results that st_attn_merge() joins */
     int32_t chunk_tiles;  /* tiles of an item */
     int32_t n_item;
-    int32_t max_rows;
+    int32_t max_rows;      /* of one KV head of an item */
     size_t partial_floats; /* of one item; 0 if n_chunk == 1 */
 } st_attn_plan;
 
@@ -91,16 +97,17 @@ enum { ST_ATTN_PARTIAL_HEAD = 2 };
 
 /* What an item or a set of chunks is about. */
 typedef struct st_attn_whole {
-    int32_t stream, head_kv, token0, n_tokens;
+    int32_t stream, head_kv0, token0, n_tokens; /* and plan->item_heads heads */
 } st_attn_whole;
 
 /* Later tokens see more cells: they come first, so that no thread starts a long item last. */
 static inline st_attn_whole st_attn_whole_of(const st_attn_plan *plan, int32_t whole) {
-    const int32_t per_block = plan->job.n_head_kv * plan->job.n_stream;
+    const int32_t per_stream = plan->job.n_head_kv / plan->item_heads;
+    const int32_t per_block = per_stream * plan->job.n_stream;
     const int32_t block = plan->n_block - 1 - whole / per_block;
     st_attn_whole w;
-    w.stream = whole % per_block / plan->job.n_head_kv;
-    w.head_kv = whole % plan->job.n_head_kv;
+    w.stream = whole % per_block / per_stream;
+    w.head_kv0 = whole % per_stream * plan->item_heads;
     w.token0 = block * plan->block_tokens;
     w.n_tokens = plan->job.n_tokens - w.token0 < plan->block_tokens ? plan->job.n_tokens - w.token0
                                                                     : plan->block_tokens;
@@ -133,7 +140,8 @@ ST_API bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *m
 
 /* One set of functions per instruction set (attention_tile.h). */
 typedef struct st_attn_kernel {
-    bool integers; /* the integer form is the faster one */
+    bool integers;    /* the integer form is the faster one */
+    int32_t few_rows; /* most rows that attention_few.h is faster with */
     size_t (*scratch_bytes)(const st_attn_plan *plan);
     void (*item)(const st_attn_plan *plan, int32_t item, void *scratch, float *partial);
 } st_attn_kernel;

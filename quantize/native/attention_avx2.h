@@ -168,4 +168,17 @@ static inline void pack_k_f32_vl(const float *rows, int dim, float *strip, int w
     }
 }
 
+/* ---------------------------------------------------------------- few rows (attention_few.h) */
+
+/* The sums of VL vectors that lie one after the other. */
+static inline vf vf_sums(const float *x) {
+    const vf a = _mm256_hadd_ps(vf_load(x), vf_load(x + VL));
+    const vf b = _mm256_hadd_ps(vf_load(x + 2 * VL), vf_load(x + 3 * VL));
+    const vf c = _mm256_hadd_ps(vf_load(x + 4 * VL), vf_load(x + 5 * VL));
+    const vf d = _mm256_hadd_ps(vf_load(x + 6 * VL), vf_load(x + 7 * VL));
+    const vf low = _mm256_hadd_ps(a, b); /* the first four, half of the lanes of each in either half */
+    const vf high = _mm256_hadd_ps(c, d);
+    return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
+
 #endif

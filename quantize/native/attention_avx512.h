@@ -183,4 +183,25 @@ static inline void pack_k_f32_vl(const float *rows, int dim, float *strip, int w
     }
 }
 
+/* ---------------------------------------------------------------- few rows (attention_few.h) */
+
+/* The sums of VL vectors that lie one after the other. */
+static inline vf vf_sums(const float *x) {
+    vf t[8];
+    for (int i = 0; i < 8; i++) {
+        const vf a = vf_load(x + 2 * i * VL);
+        const vf b = vf_load(x + (2 * i + 1) * VL);
+        t[i] = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); /* a, b, a, b in each quarter */
+    }
+    vf u[4];
+    for (int i = 0; i < 4; i++) {
+        const __m512d a = _mm512_castps_pd(t[2 * i]);
+        const __m512d b = _mm512_castps_pd(t[2 * i + 1]);
+        u[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    const vf v = _mm512_add_ps(_mm512_shuffle_f32x4(u[0], u[1], 0x88), _mm512_shuffle_f32x4(u[0], u[1], 0xdd));
+    const vf w = _mm512_add_ps(_mm512_shuffle_f32x4(u[2], u[3], 0x88), _mm512_shuffle_f32x4(u[2], u[3], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(v, w, 0x88), _mm512_shuffle_f32x4(v, w, 0xdd));
+}
+
 #endif

@@ -16,41 +16,52 @@ enum {
 static const float LOG2E = 1.4426950408889634f;
 
 typedef struct scratch {
-    int8_t *codes; /* (TILE, dim) */
-    float *rows;   /* (TILE, dim) */
+    int8_t *codes;           /* (TILE, dim) */
+    float *rows, *v_rows;    /* (TILE, dim); the same memory unless plan->few */
+    char *zeros;             /* a row of f32 or f16 */
     void *kt;      /* int32 (N_STRIP, dk / 2, WIDTH) or f32 (N_STRIP, dk, WIDTH) */
     float *ks, *ko;
     void *vt; /* int32 (strips, TILE / 2, WIDTH) or f32 (strips, TILE, WIDTH) */
     float *vs, *vo;
     float *lift, *unlift; /* e_c and 2^-e_c */
-    int32_t *q_i16; /* pairs of int16 (rows, dk / 2) */
-    float *q_f32;   /* (rows, dk) */
-    float *q_scale, *q_sum;
-    float *o, *m, *l;
     float *s;     /* (MAX_ROWS, TILE): scores, then P */
     int16_t *p16; /* (n_group_v, MAX_ROWS, TILE) */
     float *f;     /* (MAX_ROWS, n_group_v): factor of this tile's sums */
     float *p_off; /* (MAX_ROWS, n_group_v): offsets of V, summed */
     float *alpha; /* (MAX_ROWS): factor of the sums so far */
+    /* of one KV head */
+    int32_t *q_i16; /* pairs of int16 (rows, dk / 2) */
+    float *q_f32;   /* (rows, dk) */
+    float *q_scale, *q_sum;
+    float *o, *m, *l;
 } scratch;
 
 /* What is known of one item while it runs. */
 typedef struct item {
     const st_attn_plan *plan;
-    int32_t stream, head_kv, token0, n_tokens, n_rows;
-    int32_t cell1; /* one past the last cell */
+    int32_t stream, token0, n_tokens, n_rows;
+    int32_t head_kv; /* the one at hand */
+    int32_t cell1;   /* one past the last cell */
     scratch x;
+    char *heads; /* what is kept of each KV head */
+    size_t head_bytes;
+    /* With few rows: where the rows of the tile are, and how far from there those of the next tile (0: unknown). */
+    const char *k_rows[TILE], *v_rows[TILE];
+    size_t k_ahead, v_ahead;
 } item;
 
 /* What the mask says of one token in one tile. */
 enum { HIDDEN = 0, PLAIN = 1, MIXED = 2 };
+
+/* How the rows of a tile are multiplied: as integers, as f32 out of x.rows, or as f16 where they lie. */
+typedef enum form { INTEGERS, FLOATS, HALVES } form;
 
 /* What is known of one tile. */
 typedef struct tile {
     int32_t cell; /* its first */
     int32_t n;    /* cells in it */
     bool seen;    /* by any token */
-    bool k_integers, v_integers;
+    form k, v;
     uint8_t of_token[ST_ATTN_ROWS];
     uint16_t hidden[TILE]; /* 0xffff where no token sees the cell */
 } tile;
@@ -72,8 +83,23 @@ static inline bool rows_f32(const st_attn_side *side, const st_exact *exact) {
     return !side->integers || exact != NULL;
 }
 
-static size_t lay_out(const st_attn_plan *plan, scratch *x, char *base) {
+/* What is kept of one KV head from tile to tile. */
+static size_t lay_out_head(const st_attn_plan *plan, scratch *x, char *base) {
     const size_t rows = (size_t)plan->max_rows;
+    const size_t dk = (size_t)plan->k.dim;
+    char *at = base;
+    x->q_i16 = take(&at, plan->k.integers ? rows * dk * 2 : 0);
+    x->q_f32 = take(&at, rows_f32(&plan->k, plan->job.exact_k) ? rows * dk * 4 : 0);
+    x->q_scale = take(&at, rows * 4);
+    x->q_sum = take(&at, rows * (size_t)plan->k.n_group * 4);
+    x->o = take(&at, rows * (size_t)padded(plan->v.dim) * 4);
+    x->m = take(&at, rows * 4);
+    x->l = take(&at, rows * 4);
+    return (size_t)(at - base);
+}
+
+/* What a tile needs. */
+static size_t lay_out_tile(const st_attn_plan *plan, scratch *x, char *base) {
     const size_t dk = (size_t)plan->k.dim;
     const size_t dv = (size_t)padded(plan->v.dim);
     const size_t dim = dk > dv ? dk : dv;
@@ -82,6 +108,8 @@ static size_t lay_out(const st_attn_plan *plan, scratch *x, char *base) {
     char *at = base;
     x->codes = take(&at, TILE * dim);
     x->rows = take(&at, TILE * dim * 4);
+    x->v_rows = plan->few ? take(&at, TILE * dim * 4) : x->rows;
+    x->zeros = take(&at, plan->few ? dim * 4 : 0);
     x->kt = take(&at, TILE * dk * (rows_f32(&plan->k, plan->job.exact_k) ? 4 : 2));
     x->ks = take(&at, gk * TILE * 4);
     x->ko = take(&at, gk * TILE * 4);
@@ -90,13 +118,6 @@ static size_t lay_out(const st_attn_plan *plan, scratch *x, char *base) {
     x->vo = take(&at, gv * TILE * 4);
     x->lift = take(&at, TILE * 4);
     x->unlift = take(&at, TILE * 4);
-    x->q_i16 = take(&at, plan->k.integers ? rows * dk * 2 : 0);
-    x->q_f32 = take(&at, rows_f32(&plan->k, plan->job.exact_k) ? rows * dk * 4 : 0);
-    x->q_scale = take(&at, rows * 4);
-    x->q_sum = take(&at, rows * gk * 4);
-    x->o = take(&at, rows * dv * 4);
-    x->m = take(&at, rows * 4);
-    x->l = take(&at, rows * 4);
     x->s = take(&at, MAX_ROWS * TILE * 4);
     x->p16 = take(&at, MAX_ROWS * gv * TILE * 2);
     x->f = take(&at, MAX_ROWS * gv * 4);
@@ -107,6 +128,11 @@ static size_t lay_out(const st_attn_plan *plan, scratch *x, char *base) {
 
 static size_t scratch_bytes(const st_attn_plan *plan) {
     scratch x;
-    return lay_out(plan, &x, NULL);
+    return lay_out_tile(plan, &x, NULL) + (size_t)plan->item_heads * lay_out_head(plan, &x, NULL);
 }
 
+/* Go on with head `i` of the item. */
+static inline void use_head(item *it, int32_t head_kv, int32_t i) {
+    it->head_kv = head_kv;
+    lay_out_head(it->plan, &it->x, it->heads + (size_t)i * it->head_bytes);
+}

@@ -2,4 +2,4 @@
 #include "attention_neon.h"
 #include "attention_tile.h"
 
-const st_attn_kernel st_attn_neon = {false, scratch_bytes, run_item};
+const st_attn_kernel st_attn_neon = {false, MAX_ROWS, scratch_bytes, run_item};

@@ -156,4 +156,11 @@ static inline void pack_k_f32_vl(const float *rows, int dim, float *strip, int w
     }
 }
 
+/* ---------------------------------------------------------------- few rows (attention_few.h) */
+
+/* The sums of VL vectors that lie one after the other. */
+static inline vf vf_sums(const float *x) {
+    return vpaddq_f32(vpaddq_f32(vf_load(x), vf_load(x + VL)), vpaddq_f32(vf_load(x + 2 * VL), vf_load(x + 3 * VL)));
+}
+
 #endif

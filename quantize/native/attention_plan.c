@@ -55,6 +55,17 @@ const char *st_attn_refuses(const st_attn_job *job) {
     return NULL;
 }
 
+/* As many as leave work for all threads. */
+static int32_t heads_of_item(const st_attn_plan *plan, int32_t n_tile, int n_threads) {
+    const int32_t n_head_kv = plan->job.n_head_kv;
+    const int32_t chunks = (n_tile + MIN_CHUNK_TILES - 1) / MIN_CHUNK_TILES * plan->n_block * plan->job.n_stream;
+    int32_t n = n_head_kv < ST_ATTN_HEADS ? n_head_kv : ST_ATTN_HEADS;
+    while (n > 1 && (n_head_kv % n != 0 || n_head_kv / n * chunks < n_threads)) {
+        n--;
+    }
+    return n;
+}
+
 void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads) {
     memset(plan, 0, sizeof *plan);
     plan->job = *job;
@@ -71,8 +82,10 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     }
     plan->n_block = (job->n_tokens + plan->block_tokens - 1) / plan->block_tokens;
     plan->max_rows = plan->block_tokens * plan->heads_per_kv;
-    const int32_t n_whole = plan->n_block * job->n_head_kv * job->n_stream;
+    plan->few = plan->max_rows <= kernel()->few_rows;
     const int32_t n_tile = (job->n_cells + ST_ATTN_TILE - 1) / ST_ATTN_TILE;
+    plan->item_heads = plan->few ? heads_of_item(plan, n_tile, n_threads) : 1;
+    const int32_t n_whole = plan->n_block * (job->n_head_kv / plan->item_heads) * job->n_stream;
     plan->chunk_tiles = n_tile;
     if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads) {
         const int32_t chunks = (ITEMS_PER_THREAD * n_threads + n_whole - 1) / n_whole;
@@ -82,7 +95,8 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     plan->n_chunk = (n_tile + plan->chunk_tiles - 1) / plan->chunk_tiles;
     plan->n_item = n_whole * plan->n_chunk;
     if (plan->n_chunk > 1) {
-        plan->partial_floats = (size_t)plan->max_rows * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
+        plan->partial_floats =
+            (size_t)(plan->item_heads * plan->max_rows) * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
     }
 }
 
@@ -125,14 +139,17 @@ void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partial
     const st_attn_job *job = &plan->job;
     const st_attn_whole w = st_attn_whole_of(plan, whole);
     const int32_t per = plan->heads_per_kv;
-    for (int32_t r = 0; r < w.n_tokens * per; r++) {
+    const int32_t rows = w.n_tokens * per;
+    for (int32_t i = 0; i < plan->item_heads * rows; i++) {
+        const int32_t head_kv = w.head_kv0 + i / rows;
+        const int32_t r = i % rows;
         float o[ST_ATTN_MAX_DIM];
         float m = -INFINITY;
         float l = 0.0f;
         memset(o, 0, (size_t)job->dv * sizeof(float));
         for (int32_t c = 0; c < plan->n_chunk; c++) {
             const float *p = partials + ((size_t)whole * (size_t)plan->n_chunk + (size_t)c) * plan->partial_floats +
-                             (size_t)r * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
+                             (size_t)(i / rows * plan->max_rows + r) * (size_t)(ST_ATTN_PARTIAL_HEAD + job->dv);
             if (p[0] == -INFINITY) {
                 continue;
             }
@@ -146,7 +163,7 @@ void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partial
                 o[d] = o[d] * alpha + p[ST_ATTN_PARTIAL_HEAD + d] * f;
             }
         }
-        st_attn_write_row(job, w.stream, w.token0 + r / per, w.head_kv * per + r % per, m, l, o);
+        st_attn_write_row(job, w.stream, w.token0 + r / per, head_kv * per + r % per, m, l, o);
     }
 }
 

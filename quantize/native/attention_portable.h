@@ -138,4 +138,11 @@ static inline void pack_k_f32_vl(const float *rows, int dim, float *strip, int w
     }
 }
 
+/* ---------------------------------------------------------------- few rows (attention_few.h) */
+
+/* The sums of VL vectors that lie one after the other. */
+static inline vf vf_sums(const float *x) {
+    return (vf){vf_hsum(vf_load(x)), vf_hsum(vf_load(x + VL)), vf_hsum(vf_load(x + 2 * VL)), vf_hsum(vf_load(x + 3 * VL))};
+}
+
 #endif

@@ -15,7 +15,8 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     const uint8_t state = t->of_token[(row + r) / it->plan->heads_per_kv];
     float *s = it->x.s + r * TILE;
     vf x[VECS];
-    const vf u = vf_set1(t->k_integers ? it->x.q_scale[row + r] : 1.0f);
+    const bool v_integers = t->v == INTEGERS;
+    const vf u = vf_set1(t->k == INTEGERS ? it->x.q_scale[row + r] : 1.0f);
     for (int j = 0; j < VECS; j++) {
         x[j] = vf_mul(vf_load(s + j * VL), u);
     }
@@ -45,7 +46,7 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
             }
         }
     }
-    if (t->v_integers) {
+    if (v_integers) {
         for (int j = 0; j < VECS; j++) {
             x[j] = vf_add(x[j], vf_load(it->x.lift + j * VL));
         }
@@ -58,7 +59,7 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     const float m_old = it->x.m[row + r];
     if (m_tile == -INFINITY) { /* this row sees nothing here */
         it->x.alpha[r] = 1.0f;
-        if (!t->v_integers) {
+        if (!v_integers) {
             memset(s, 0, TILE * sizeof(float));
             it->x.f[r] = 0.0f;
             return;
@@ -74,7 +75,7 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     vf sum = vf_zero();
     for (int j = 0; j < VECS; j++) {
         x[j] = vf_exp2(vf_add(x[j], minus));
-        sum = t->v_integers ? vf_fma(x[j], vf_load(it->x.unlift + j * VL), sum) : vf_add(sum, x[j]);
+        sum = v_integers ? vf_fma(x[j], vf_load(it->x.unlift + j * VL), sum) : vf_add(sum, x[j]);
     }
     const bool higher = m_tile > m_old;
     const float ratio = vf_first(vf_exp2(vf_set1(higher ? m_old - m_tile : m_tile - m_old)));
@@ -83,7 +84,7 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     it->x.m[row + r] = higher ? m_tile : m_old;
     it->x.l[row + r] = it->x.l[row + r] * alpha + vf_hsum(sum) * f;
     it->x.alpha[r] = alpha;
-    if (!t->v_integers) {
+    if (!v_integers) {
         it->x.f[r] = f;
         for (int j = 0; j < VECS; j++) {
             vf_store(s + j * VL, x[j]);

@@ -23,22 +23,27 @@
 #include "attention_item.h"
 #include "attention_unpack.h"
 
+#include "attention_few.h"
 #include "attention_products.h"
 #include "attention_softmax.h"
 
 /* ---------------------------------------------------------------- an item */
 
 static inline __attribute__((always_inline)) void rows_of_tile(const int R, const item *it, const tile *t, int32_t row) {
-    if (t->k_integers) {
+    if (t->k == INTEGERS) {
         scores_i16(R, it, row);
+    } else if (it->plan->few) {
+        few_scores(R, t->k == HALVES, it, row);
     } else {
         scores_f32(R, it, row);
     }
     for (int r = 0; r < R; r++) {
         softmax_row(it, t, row, r);
     }
-    if (t->v_integers) {
+    if (t->v == INTEGERS) {
         add_values_i16(R, it, row);
+    } else if (it->plan->few) {
+        few_values(R, t->v == HALVES, it, row);
     } else {
         add_values_f32(R, it, row);
     }
@@ -109,25 +114,35 @@ static void run_item(const st_attn_plan *plan, int32_t index, void *memory, floa
     const int32_t cell0 = index % plan->n_chunk * cells;
     it.plan = plan;
     it.stream = whole.stream;
-    it.head_kv = whole.head_kv;
     it.token0 = whole.token0;
     it.n_tokens = whole.n_tokens;
     it.n_rows = whole.n_tokens * plan->heads_per_kv;
     it.cell1 = plan->job.n_cells - cell0 < cells ? plan->job.n_cells : cell0 + cells;
-    lay_out(plan, &it.x, memory);
-    prepare_queries(&it);
+    it.heads = (char *)memory + lay_out_tile(plan, &it.x, memory);
+    it.head_bytes = lay_out_head(plan, &it.x, it.heads);
+    if (plan->few) {
+        memset(it.x.zeros, 0, (size_t)(plan->k.dim > plan->v.dim ? plan->k.dim : plan->v.dim) * sizeof(float));
+    }
+    for (int32_t h = 0; h < plan->item_heads; h++) {
+        use_head(&it, whole.head_kv0 + h, h);
+        prepare_queries(&it);
+    }
     tile t;
     for (t.cell = cell0; t.cell < it.cell1; t.cell += TILE) {
         read_mask(&it, &t);
-        if (t.seen) {
+        for (int32_t h = 0; t.seen && h < plan->item_heads; h++) {
+            use_head(&it, whole.head_kv0 + h, h);
             unpack_k(&it, &t);
             unpack_v(&it, &t);
             all_rows_of_tile(&it, &t);
         }
     }
-    if (partial != NULL) {
-        write_partial(&it, partial);
-    } else {
-        write_out(&it);
+    for (int32_t h = 0; h < plan->item_heads; h++) {
+        use_head(&it, whole.head_kv0 + h, h);
+        if (partial != NULL) {
+            write_partial(&it, partial + (size_t)h * (plan->partial_floats / (size_t)plan->item_heads));
+        } else {
+            write_out(&it);
+        }
     }
 }

@@ -78,7 +78,11 @@ static void prepare_queries(item *it) {
             }
             if (rows_f32(k, it->plan->job.exact_k)) {
                 query_f32(it, row + r, to_log2, (float *)line);
-                place(line, k->dim, it->x.q_f32, row, r, n);
+                if (it->plan->few) {
+                    memcpy(it->x.q_f32 + (size_t)(row + r) * (size_t)k->dim, line, (size_t)k->dim * sizeof(float));
+                } else {
+                    place(line, k->dim, it->x.q_f32, row, r, n);
+                }
             }
         }
     }
@@ -158,6 +162,11 @@ static inline source source_of(const item *it, const st_attn_side *side, const c
     return s;
 }
 
+/* Bytes from a row to the one of the next tile of this item; 0: there is none. */
+static inline size_t ahead_of(const item *it, const source *s, const tile *t) {
+    return t->cell + TILE < it->cell1 ? (size_t)TILE * s->stride : 0;
+}
+
 /* The exact rows that this item reads in the tile, by cell. False if there are none. */
 static bool find_exact(const item *it, const source *s, const tile *t, const st_exact_row *by_cell[TILE]) {
     if (s->exact == NULL) {
@@ -177,50 +186,65 @@ static bool find_exact(const item *it, const source *s, const tile *t, const st_
     return any;
 }
 
-/* Codes of the tile into x.codes, scales and offsets by (group, cell). Cells that no row sees are not
- * read: they may hold anything, and count as zero. */
-static void read_codes(const item *it, const source *s, const tile *t, int32_t ld, float *scales,
-                       float *offsets) {
-    const st_attn_side *side = s->side;
-    float scale[ST_ATTN_MAX_DIM / 32];
-    float offset[ST_ATTN_MAX_DIM / 32];
-    const int32_t n_group = side->n_group;
+/* Whether every cell that any row sees has an exact row that still counts. */
+static bool all_exact(const source *s, const tile *t, const st_exact_row *const *by_cell) {
+    const size_t bytes = st_row_size(s->side->type, s->side->dim);
     for (int32_t c = 0; c < TILE; c++) {
-        int8_t *codes = it->x.codes + (size_t)c * (size_t)ld;
-        if (t->hidden[c]) {
-            memset(codes, 0, (size_t)ld);
-            for (int32_t g = 0; g < n_group; g++) {
-                scales[g * TILE + c] = 0.0f;
-                offsets[g * TILE + c] = 0.0f;
-            }
+        if (!t->hidden[c] && (by_cell[c] == NULL || memcmp(by_cell[c]->packed + s->head_at,
+                                                           s->base + (size_t)c * s->stride, bytes) != 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Codes of the tile, scales and offsets by (group, cell). Cells that no row sees are not read: they may hold
+ * anything, and count as zero. */
+static void read_codes(const item *it, const source *s, const tile *t, float *scales, float *offsets) {
+    const st_attn_side *side = s->side;
+    st_rows rows = {NULL, s->stride, ahead_of(it, s, t), 0, side->dim, TILE, NULL, NULL, NULL};
+    for (int32_t c = 0; c < TILE; c += rows.n_row) {
+        rows.n_row = 1;
+        while (c + rows.n_row < TILE && t->hidden[c + rows.n_row] == t->hidden[c]) {
+            rows.n_row++;
+        }
+        rows.src = s->base + (size_t)c * s->stride;
+        rows.q = it->x.codes + (size_t)c * (size_t)side->dim;
+        rows.scale = scales + c;
+        rows.offset = offsets + c;
+        if (!t->hidden[c]) {
+            side->type->to_i8(&rows);
             continue;
         }
-        side->type->to_i8(s->base + (size_t)c * s->stride, codes, scale, offset, side->dim);
-        for (int32_t g = 0; g < n_group; g++) {
-            scales[g * TILE + c] = scale[g];
+        memset(rows.q, 0, (size_t)(rows.n_row * side->dim));
+        for (int32_t g = 0; g < side->n_group; g++) {
+            memset(rows.scale + g * TILE, 0, (size_t)rows.n_row * sizeof(float));
+            memset(rows.offset + g * TILE, 0, (size_t)rows.n_row * sizeof(float));
         }
-        if (side->type->has_offset) { /* codes from 0 up: centred, so that their rounding errors are small */
-            const int8_t middle = (int8_t)((side->type->q_max + 1) / 2);
-            for (int32_t d = 0; d < side->dim; d++) {
-                codes[d] = (int8_t)(codes[d] - middle);
-            }
-            for (int32_t g = 0; g < n_group; g++) {
-                offsets[g * TILE + c] = offset[g] + scale[g] * (float)middle;
-            }
+    }
+    if (side->type->has_offset) { /* codes from 0 up: centred, so that their rounding errors are small */
+        const int8_t middle = (int8_t)((side->type->q_max + 1) / 2);
+        for (int32_t d = 0; d < TILE * side->dim; d++) {
+            it->x.codes[d] = (int8_t)(it->x.codes[d] - middle);
+        }
+        for (int32_t i = 0; i < TILE * side->n_group; i++) {
+            offsets[i] += scales[i] * (float)middle;
         }
     }
 }
 
-/* The tile as f32 into x.rows. `by_cell` is NULL, or names exact rows: they are taken where the cache
+/* The tile as f32. `by_cell` is NULL, or names exact rows: they are taken where the cache
  * still holds what was made from them. */
-static void read_rows(const item *it, const source *s, const tile *t, int32_t ld,
+static void read_rows(const item *it, const source *s, const tile *t, float *into, int32_t ld,
                       const st_exact_row *const *by_cell) {
     const st_attn_side *side = s->side;
     const st_row_type *f16 = it->plan->f16;
     const size_t bytes = st_row_size(side->type, side->dim);
+    const size_t ahead = ahead_of(it, s, t);
     for (int32_t c = 0; c < TILE; c++) {
-        float *row = it->x.rows + (size_t)c * (size_t)ld;
+        float *row = into + (size_t)c * (size_t)ld;
         const char *cached = s->base + (size_t)c * s->stride;
+        st_prefetch(cached, bytes, ahead);
         if (t->hidden[c]) {
             memset(row, 0, (size_t)ld * sizeof(float));
         } else if (by_cell != NULL && by_cell[c] != NULL &&
@@ -232,22 +256,54 @@ static void read_rows(const item *it, const source *s, const tile *t, int32_t ld
     }
 }
 
-static void unpack_k(const item *it, tile *t) {
+/* With few rows: where they are, as f16 or f32. False if they are integers. */
+static bool find_rows(const item *it, const source *s, const tile *t, float *rows, int32_t ld, form *found,
+                      const char *at[TILE], size_t *ahead) {
+    const st_attn_side *side = s->side;
+    const bool half = side->type == it->plan->f16;
+    const st_exact_row *exact[TILE];
+    const bool any = !half && find_exact(it, s, t, exact);
+    if (side->integers && !any) {
+        return false;
+    }
+    const bool as_they_lie = half || (any && all_exact(s, t, exact));
+    *found = as_they_lie ? HALVES : FLOATS;
+    *ahead = half ? ahead_of(it, s, t) : 0;
+    if (!as_they_lie) {
+        read_rows(it, s, t, rows, ld, any ? exact : NULL);
+    }
+    for (int32_t c = 0; c < TILE; c++) {
+        if (!as_they_lie) {
+            at[c] = (const char *)(rows + (size_t)c * (size_t)ld);
+        } else if (t->hidden[c]) {
+            at[c] = it->x.zeros;
+        } else {
+            at[c] = half ? s->base + (size_t)c * s->stride
+                         : (const char *)(exact[c]->values + (size_t)it->head_kv * (size_t)side->dim);
+        }
+    }
+    return true;
+}
+
+static void unpack_k(item *it, tile *t) {
     const st_attn_job *job = &it->plan->job;
     const st_attn_side *k = &it->plan->k;
     const source s = source_of(it, k, job->k, job->k_stream, job->k_head, job->k_cell, job->exact_k, t);
     const int32_t dim = k->dim;
+    if (it->plan->few && find_rows(it, &s, t, it->x.rows, dim, &t->k, it->k_rows, &it->k_ahead)) {
+        return;
+    }
     const st_exact_row *exact[TILE];
-    const bool any = find_exact(it, &s, t, exact);
-    t->k_integers = k->integers && !any;
-    if (t->k_integers) {
-        read_codes(it, &s, t, dim, it->x.ks, it->x.ko);
+    const bool any = !it->plan->few && find_exact(it, &s, t, exact);
+    t->k = k->integers && !any ? INTEGERS : FLOATS;
+    if (t->k == INTEGERS) {
+        read_codes(it, &s, t, it->x.ks, it->x.ko);
         for (int32_t c = 0; c < TILE; c += VL) {
             int32_t *strip = (int32_t *)it->x.kt + (size_t)(c / WIDTH) * (size_t)(dim / 2) * WIDTH;
             pack_k_codes_vl(it->x.codes + (size_t)c * (size_t)dim, dim, strip, WIDTH, c % WIDTH);
         }
     } else {
-        read_rows(it, &s, t, dim, any ? exact : NULL);
+        read_rows(it, &s, t, it->x.rows, dim, any ? exact : NULL);
         for (int32_t c = 0; c < TILE; c += VL) {
             float *strip = (float *)it->x.kt + (size_t)(c / WIDTH) * (size_t)dim * WIDTH;
             pack_k_f32_vl(it->x.rows + (size_t)c * (size_t)dim, dim, strip, WIDTH, c % WIDTH);
@@ -294,16 +350,19 @@ static void lift_values(const item *it) {
     }
 }
 
-static void unpack_v(const item *it, tile *t) {
+static void unpack_v(item *it, tile *t) {
     const st_attn_job *job = &it->plan->job;
     const st_attn_side *v = &it->plan->v;
     const source s = source_of(it, v, job->v, job->v_stream, job->v_head, job->v_cell, job->exact_v, t);
     const int32_t dim = padded(v->dim);
+    if (it->plan->few && find_rows(it, &s, t, it->x.v_rows, dim, &t->v, it->v_rows, &it->v_ahead)) {
+        return;
+    }
     const st_exact_row *exact[TILE];
-    const bool any = find_exact(it, &s, t, exact);
-    t->v_integers = v->integers && !any;
-    if (t->v_integers) {
-        read_codes(it, &s, t, dim, it->x.vs, it->x.vo);
+    const bool any = !it->plan->few && find_exact(it, &s, t, exact);
+    t->v = v->integers && !any ? INTEGERS : FLOATS;
+    if (t->v == INTEGERS) {
+        read_codes(it, &s, t, it->x.vs, it->x.vo);
         for (int32_t d = 0; d < dim; d += WIDTH) {
             int32_t *strip = (int32_t *)it->x.vt + (size_t)(d / WIDTH) * (TILE / 2) * WIDTH;
             for (int32_t c = 0; c < TILE; c += 2) {
@@ -313,7 +372,7 @@ static void unpack_v(const item *it, tile *t) {
         }
         lift_values(it);
     } else {
-        read_rows(it, &s, t, dim, any ? exact : NULL);
+        read_rows(it, &s, t, it->x.rows, dim, any ? exact : NULL);
         for (int32_t d = 0; d < dim; d += WIDTH) {
             float *strip = (float *)it->x.vt + (size_t)(d / WIDTH) * TILE * WIDTH;
             for (int32_t c = 0; c < TILE; c++) {

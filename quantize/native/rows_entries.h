@@ -5,23 +5,33 @@
 
 #include "rows_layout.h"
 
-static void q8_0_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_Q8_0, src, q, scale, offset, n);
+static inline __attribute__((always_inline)) void rows_i8(const int type, const st_rows *rows) {
+    const st_rows r = *rows; /* what is written through q cannot be one of these */
+    const size_t bytes = (size_t)(r.n / ST_ROW_BLOCK * st_row_bytes(type));
+    for (int32_t i = 0; i < r.n_row; i++) {
+        const char *row = r.src + (size_t)i * r.stride;
+        st_prefetch(row, bytes, r.ahead);
+        row_i8(type, row, r.q + (size_t)i * (size_t)r.n, r.scale + i, r.offset + i, r.step, r.n);
+    }
 }
-static void q4_0_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_Q4_0, src, q, scale, offset, n);
+
+static void q8_0_i8(const st_rows *rows) {
+    rows_i8(GGML_Q8_0, rows);
 }
-static void q4_1_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_Q4_1, src, q, scale, offset, n);
+static void q4_0_i8(const st_rows *rows) {
+    rows_i8(GGML_Q4_0, rows);
 }
-static void q5_0_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_Q5_0, src, q, scale, offset, n);
+static void q4_1_i8(const st_rows *rows) {
+    rows_i8(GGML_Q4_1, rows);
 }
-static void q5_1_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_Q5_1, src, q, scale, offset, n);
+static void q5_0_i8(const st_rows *rows) {
+    rows_i8(GGML_Q5_0, rows);
 }
-static void iq4_nl_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    row_i8(GGML_IQ4_NL, src, q, scale, offset, n);
+static void q5_1_i8(const st_rows *rows) {
+    rows_i8(GGML_Q5_1, rows);
+}
+static void iq4_nl_i8(const st_rows *rows) {
+    rows_i8(GGML_IQ4_NL, rows);
 }
 
 static void q8_0_f32(const void *src, float *dst, int64_t n) {

@@ -35,12 +35,13 @@ static inline int8x16x2_t block_i8(int type, const uint8_t *block) {
     return (int8x16x2_t){{vsubq_s8(vreinterpretq_s8_u8(low), bias), vsubq_s8(vreinterpretq_s8_u8(high), bias)}};
 }
 
-static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
+static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int32_t step,
+                          int64_t n) {
     const uint8_t *block = src;
     for (int64_t i = 0; i < n / ST_ROW_BLOCK; i++, block += st_row_bytes(type), q += ST_ROW_BLOCK) {
-        scale[i] = half(block);
+        scale[i * step] = half(block);
         if (st_row_has_offset(type)) {
-            offset[i] = half(block + 2);
+            offset[i * step] = half(block + 2);
         }
         const int8x16x2_t values = block_i8(type, block);
         vst1q_s8(q, values.val[0]);

@@ -15,12 +15,13 @@ static inline void block_i8(int type, const uint8_t *block, int8_t *q) {
     }
 }
 
-static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
+static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int32_t step,
+                          int64_t n) {
     const uint8_t *block = src;
     for (int64_t i = 0; i < n / ST_ROW_BLOCK; i++, block += st_row_bytes(type)) {
-        scale[i] = st_load_f16(block);
+        scale[i * step] = st_load_f16(block);
         if (st_row_has_offset(type)) {
-            offset[i] = st_load_f16(block + 2);
+            offset[i * step] = st_load_f16(block + 2);
         }
         block_i8(type, block, q + i * ST_ROW_BLOCK);
     }

@@ -37,12 +37,13 @@ static inline float st_half(const uint8_t *p) {
     return _cvtsh_ss(st_load_u16(p));
 }
 
-static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
+static inline void row_i8(int type, const void *src, int8_t *q, float *scale, float *offset, int32_t step,
+                          int64_t n) {
     const uint8_t *block = src;
     for (int64_t i = 0; i < n / ST_ROW_BLOCK; i++, block += st_row_bytes(type)) {
-        scale[i] = st_half(block);
+        scale[i * step] = st_half(block);
         if (st_row_has_offset(type)) {
-            offset[i] = st_half(block + 2);
+            offset[i * step] = st_half(block + 2);
         }
         _mm256_storeu_si256((__m256i *)(q + i * ST_ROW_BLOCK), st_block_i8(type, block));
     }

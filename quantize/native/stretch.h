@@ -47,9 +47,27 @@ ST_API const char *st_isa_name(st_isa isa);
 /* x[i] as f32; n is a multiple of the block. */
 typedef void (*st_to_f32_fn)(const void *src, float *dst, int64_t n);
 
-/* The integers and scales that a row is made of: x[i] = scale[i / group] * q[i] + offset[i / group].
- * `offset` is written only by types with has_offset and may then not be NULL. n is a multiple of the block. */
-typedef void (*st_to_i8_fn)(const void *src, int8_t *q, float *scale, float *offset, int64_t n);
+/* Rows to be taken apart: value i of row r is scale[i / group][r] * q[r][i] + offset[i / group][r]. */
+typedef struct st_rows {
+    const char *src;
+    size_t stride; /* bytes from a row to the next */
+    size_t ahead;  /* bytes from a row to one that is worth fetching meanwhile; 0: none is */
+    int32_t n_row;
+    int32_t n;     /* values of a row, a multiple of the block */
+    int32_t step;  /* from the scale of a group to that of the next one, at least n_row */
+    int8_t *q;     /* (n_row, n) */
+    float *scale;  /* (n / group, step) */
+    float *offset; /* likewise; written only by types with has_offset, else it may be NULL */
+} st_rows;
+
+typedef void (*st_to_i8_fn)(const st_rows *rows);
+
+/* Fetch what lies `ahead` of these bytes: memory answers more slowly than they are computed with. */
+static inline void st_prefetch(const char *at, size_t bytes, size_t ahead) {
+    for (size_t i = 0; ahead > 0 && i < bytes; i += 64) {
+        __builtin_prefetch(at + ahead + i, 0, 2);
+    }
+}
 
 /* How to read one row format with the active instruction set. */
 typedef struct st_row_type {

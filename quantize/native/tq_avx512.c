@@ -86,10 +86,14 @@ static inline st_levels block_levels(int bits, int block, const uint8_t *src) {
     return (st_levels){{_mm512_permutexvar_epi8(all, book), _mm512_setzero_si512()}};
 }
 
-static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int64_t n) {
+static inline float scale_of(const uint8_t *p) {
+    return _cvtsh_ss(st_load_u16(p) & 0x7fe0u) * (1.0f / 64.0f);
+}
+
+static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int32_t step, int64_t n) {
     const uint8_t *p = src;
     for (int64_t i = 0; i < n / block; i++, p += st_tq_size(bits, block), q += block) {
-        scale[i] = st_tq_scale(st_load_u16(p));
+        scale[i * step] = scale_of(p);
         const st_levels levels = block_levels(bits, block, p);
         for (int h = 0; h < block / 64; h++) {
             _mm512_storeu_si512(q + 64 * h, levels.half[h]);
@@ -104,7 +108,7 @@ static inline void store16(float *dst, __m128i levels, __m512 scale) {
 static inline void to_f32(int bits, int block, const void *src, float *dst, int64_t n) {
     const uint8_t *p = src;
     for (int64_t i = 0; i < n / block; i++, p += st_tq_size(bits, block)) {
-        const __m512 scale = _mm512_set1_ps(st_tq_scale(st_load_u16(p)));
+        const __m512 scale = _mm512_set1_ps(scale_of(p));
         const st_levels levels = block_levels(bits, block, p);
         for (int h = 0; h < block / 64; h++, dst += 64) {
             store16(dst, _mm512_castsi512_si128(levels.half[h]), scale);

@@ -13,7 +13,7 @@ static inline void dot(int bits, int block, int n, float *sum, const void *x, co
     for (int i = 0; i < n; i += block, px += st_tq_size(bits, block)) {
         int8_t q[ST_TQ_MAX_BLOCK];
         float scale = 0.0f;
-        to_i8(bits, block, px, q, &scale, block);
+        to_i8(bits, block, px, q, &scale, 1, block);
         float part = 0.0f;
         for (int j = 0; j < block; j += 32, py += 34) {
             const int8_t *other = (const int8_t *)py + 2;
@@ -28,12 +28,21 @@ static inline void dot(int bits, int block, int n, float *sum, const void *x, co
     *sum = total;
 }
 
+static inline __attribute__((always_inline)) void rows_i8(const int bits, const int block, const st_rows *rows) {
+    const st_rows r = *rows; /* what is written through q cannot be one of these */
+    const size_t bytes = (size_t)(r.n / block * st_tq_size(bits, block));
+    for (int32_t i = 0; i < r.n_row; i++) {
+        const char *row = r.src + (size_t)i * r.stride;
+        st_prefetch(row, bytes, r.ahead);
+        to_i8(bits, block, row, r.q + (size_t)i * (size_t)r.n, r.scale + i, r.step, r.n);
+    }
+}
+
 static void tq4_128_f32(const void *src, float *dst, int64_t n) {
     to_f32(4, 128, src, dst, n);
 }
-static void tq4_128_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(4, 128, src, q, scale, n);
+static void tq4_128_i8(const st_rows *rows) {
+    rows_i8(4, 128, rows);
 }
 static void tq4_128_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(4, 128, search, src, dst, n);
@@ -46,9 +55,8 @@ static void tq4_128_dot(int n, float *sum, size_t bs, const void *x, size_t bx, 
 static void tq4_64_f32(const void *src, float *dst, int64_t n) {
     to_f32(4, 64, src, dst, n);
 }
-static void tq4_64_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(4, 64, src, q, scale, n);
+static void tq4_64_i8(const st_rows *rows) {
+    rows_i8(4, 64, rows);
 }
 static void tq4_64_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(4, 64, search, src, dst, n);
@@ -61,9 +69,8 @@ static void tq4_64_dot(int n, float *sum, size_t bs, const void *x, size_t bx, c
 static void tq3_128_f32(const void *src, float *dst, int64_t n) {
     to_f32(3, 128, src, dst, n);
 }
-static void tq3_128_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(3, 128, src, q, scale, n);
+static void tq3_128_i8(const st_rows *rows) {
+    rows_i8(3, 128, rows);
 }
 static void tq3_128_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(3, 128, search, src, dst, n);
@@ -76,9 +83,8 @@ static void tq3_128_dot(int n, float *sum, size_t bs, const void *x, size_t bx, 
 static void tq3_64_f32(const void *src, float *dst, int64_t n) {
     to_f32(3, 64, src, dst, n);
 }
-static void tq3_64_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(3, 64, src, q, scale, n);
+static void tq3_64_i8(const st_rows *rows) {
+    rows_i8(3, 64, rows);
 }
 static void tq3_64_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(3, 64, search, src, dst, n);
@@ -91,9 +97,8 @@ static void tq3_64_dot(int n, float *sum, size_t bs, const void *x, size_t bx, c
 static void tq2_128_f32(const void *src, float *dst, int64_t n) {
     to_f32(2, 128, src, dst, n);
 }
-static void tq2_128_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(2, 128, src, q, scale, n);
+static void tq2_128_i8(const st_rows *rows) {
+    rows_i8(2, 128, rows);
 }
 static void tq2_128_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(2, 128, search, src, dst, n);
@@ -106,9 +111,8 @@ static void tq2_128_dot(int n, float *sum, size_t bs, const void *x, size_t bx, 
 static void tq2_64_f32(const void *src, float *dst, int64_t n) {
     to_f32(2, 64, src, dst, n);
 }
-static void tq2_64_i8(const void *src, int8_t *q, float *scale, float *offset, int64_t n) {
-    (void)offset;
-    to_i8(2, 64, src, q, scale, n);
+static void tq2_64_i8(const st_rows *rows) {
+    rows_i8(2, 64, rows);
 }
 static void tq2_64_write(const float *src, void *dst, int64_t n) {
     st_tq_write_row(2, 64, search, src, dst, n);

@@ -65,11 +65,11 @@ static inline void block_levels(int bits, int block, const uint8_t *src, int8x16
     }
 }
 
-static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int64_t n) {
+static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int32_t step, int64_t n) {
     const uint8_t *p = src;
     const int parts = block / 64;
     for (int64_t i = 0; i < n / block; i++, p += st_tq_size(bits, block)) {
-        scale[i] = st_tq_scale(st_load_u16(p));
+        scale[i * step] = st_tq_scale(st_load_u16(p));
         int8x16_t field[4][MAX_PARTS];
         block_levels(bits, block, p, field);
         for (int f = 0; f < 4; f++) {

@@ -54,10 +54,10 @@ static int search(const st_tq_plan *plan, const int16_t *target, int steps, uint
     return best;
 }
 
-static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int64_t n) {
+static inline void to_i8(int bits, int block, const void *src, int8_t *q, float *scale, int32_t step, int64_t n) {
     const uint8_t *p = src;
     for (int64_t i = 0; i < n / block; i++, p += st_tq_size(bits, block)) {
-        scale[i] = st_tq_scale(st_load_u16(p));
+        scale[i * step] = st_tq_scale(st_load_u16(p));
         st_tq_levels(bits, block, p, q + i * block);
     }
 }

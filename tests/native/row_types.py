@@ -23,9 +23,25 @@ STOCK_IDS = {"f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "i
 ISAS = {"portable": 0, "neon": 1, "avx2": 2, "avx512": 3}
 
 _Convert = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-_ToI8 = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64
-)
+
+
+class _Rows(ctypes.Structure):
+    """``st_rows`` of stretch.h."""
+
+    _fields_ = (
+        ("src", ctypes.c_void_p),
+        ("stride", ctypes.c_size_t),
+        ("ahead", ctypes.c_size_t),
+        ("n_row", ctypes.c_int32),
+        ("n", ctypes.c_int32),
+        ("step", ctypes.c_int32),
+        ("q", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("offset", ctypes.c_void_p),
+    )
+
+
+_ToI8 = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Rows))
 
 
 class _RowType(ctypes.Structure):
@@ -84,13 +100,20 @@ class RowType:
         self._c.to_f32(data.ctypes.data, out.ctypes.data, out.size)
         return out
 
-    def integers(self, data: NDArray[np.uint8]) -> Integers:
-        n = data.size // self.type_size * self.block
-        levels = np.empty(n, np.int8)
-        scales = np.empty(n // self.group, np.float32)
-        offsets = np.empty_like(scales)
-        self._c.to_i8(data.ctypes.data, levels.ctypes.data, scales.ctypes.data, offsets.ctypes.data, n)
-        return Integers(levels.reshape(-1, self.group), scales, offsets if self._c.has_offset else None)
+    def integers(self, data: NDArray[np.uint8], n_row: int = 1) -> Integers:
+        """The parts of whole blocks, read as ``n_row`` rows of equal length."""
+        data = np.ascontiguousarray(data)
+        n = data.size // self.type_size * self.block // n_row
+        step = n_row + 3  # so that a wrong distance would show
+        levels = np.empty((n_row, n), np.int8)
+        scales, offsets = np.full((2, n // self.group, step), np.nan, np.float32)
+        pointers = (a.ctypes.data for a in (levels, scales, offsets))
+        stride = data.size // n_row
+        self._c.to_i8(ctypes.byref(_Rows(data.ctypes.data, stride, stride, n_row, n, step, *pointers)))
+        assert np.isnan(scales[:, n_row:]).all()
+        by_row = (np.ascontiguousarray(a[:, :n_row].T).ravel() for a in (scales, offsets))
+        scale, offset = by_row
+        return Integers(levels.reshape(-1, self.group), scale, offset if self._c.has_offset else None)
 
 
 class UseIsa:

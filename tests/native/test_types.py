@@ -188,7 +188,7 @@ def test_stock_integers_make_up_the_values(isa: str, name: str) -> None:
     with UseIsa(isa):
         row_type = RowType(type_id)
         data = row_type.write(x)
-        parts = row_type.integers(data)
+        parts = row_type.integers(data, n_row=4)
         values = row_type.read(data).reshape(-1, row_type.group)
     made = parts.levels * parts.scales[:, None] + (0 if parts.offsets is None else parts.offsets[:, None])
     np.testing.assert_allclose(made, values, rtol=1e-6)
