@@ -70,25 +70,29 @@ class Terminal:
         """Bytes that were drawn so far: a place to wait from."""
         return len(self._drawn)
 
-    def wait_for(self, text: str, since: int = 0, timeout: float = 60.0) -> float:
-        """Wait until ``text`` is drawn after the place ``since``; the time when it was there.
+    def wait_for(self, *texts: str, since: int = 0, timeout: float = 60.0) -> float:
+        """Wait until one of ``texts`` is drawn after the place ``since``; the time when it was there.
 
         Raises:
             TimeoutError: if it does not come, or the program ends.
         """
-        wanted = text.encode()
+        wanted = [text.encode() for text in texts]
         with self._changed:
             end = perf_counter() + timeout
-            while self._drawn.find(wanted, since) < 0:
+            while all(self._drawn.find(w, since) < 0 for w in wanted):
                 left = end - perf_counter()
                 if left <= 0 or self._ended:
-                    raise TimeoutError(f"the program did not draw {text!r}")
+                    raise TimeoutError(f"the program did not draw {' or '.join(map(repr, texts))}")
                 self._changed.wait(left)
             return perf_counter()
 
     def has_drawn(self, text: str, since: int = 0) -> bool:
         """Whether ``text`` was drawn after the place ``since``."""
         return self._drawn.find(text.encode(), since) >= 0
+
+    def latest(self, *texts: str) -> str:
+        """Which of ``texts`` was drawn last."""
+        return max(texts, key=lambda text: self._drawn.rfind(text.encode()))
 
     def press(self, keys: str) -> float:
         """Send keys; the time just before."""

@@ -37,7 +37,7 @@ def type_while(terminal: Terminal, true: Callable[[], bool], most: int, rng: ran
         letter, letters = letters[0], letters[1:]
         place = terminal.n_drawn
         pressed = terminal.press(letter)
-        found.append((terminal.wait_for(letter, place) - pressed) * 1e3)
+        found.append((terminal.wait_for(letter, since=place) - pressed) * 1e3)
         sleep(rng.uniform(*PAUSE_S))
     terminal.press(CLEAR)
     return found
@@ -66,15 +66,12 @@ def while_writing(home: Path, n_keys: int, rng: random.Random) -> list[float]:
     while len(found) < n_keys:
         place = terminal.n_drawn
         terminal.press("Tell me a very long story about a dog who looks for the sea.\r")
-        terminal.wait_for("writing", place)
-        place = terminal.n_drawn
+        terminal.wait_for("writing", "ready", since=place)  # a very short reply is not seen being written
         found += type_while(
-            terminal, lambda p=place: not terminal.has_drawn("ready", p), n_keys - len(found), rng
-        )  # type: ignore[misc]
+            terminal, lambda: terminal.latest("writing", "ready") == "writing", n_keys - len(found), rng
+        )
         terminal.press("\x1b")
-        if not terminal.has_drawn("ready", place):
-            terminal.wait_for("ready", place)
-        place = terminal.n_drawn
+        sleep(0.5)
         terminal.press("\x0e")  # Ctrl-N: a new conversation
         sleep(0.5)
     terminal.close()
