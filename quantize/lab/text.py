@@ -12,7 +12,7 @@ MAX_BYTES = 64 << 20
 
 
 def built_in_text() -> str:
-    """Twelve excerpts of public-domain prose, about 17,000 tokens (``data/README.md``)."""
+    """Eleven excerpts of public-domain prose, about 17,000 tokens (``data/README.md``)."""
     return files("quantize.lab").joinpath("data", "prose.txt").read_text(encoding="utf-8")
 
 
