@@ -57,9 +57,10 @@ def main() -> None:
             rows.append((f"tq{bits}", dequantize(fmt, coded).astype(np.float64), None, None))
         for name, y, paper_mse, paper_prod in rows:
             some = x[: len(y)]
+            theory = f"{distortion(bits):.4f}" if name == "mse" else ""
             print(
                 f"{bits:>4}  {name:<11} {loss(some, y):>7.4f}  {paper_mse or '':<6} "
-                f"{f'{distortion(bits):.4f}' if name == 'mse' else '':<6}  {4.0**-bits:.4f}  {slope(some, y):.4f}  "
+                f"{theory:<6}  {4.0**-bits:.4f}  {slope(some, y):.4f}  "
                 f"{inner(some, y, rng):>6.3f}  {paper_prod or ''}"
             )
 
