@@ -6,6 +6,7 @@
  * if the device did not exist. */
 #include "device.h"
 
+#include "attention_mass.h"
 #include "device_ops.h"
 #include "team.h"
 
@@ -115,6 +116,9 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
             }
             if (!st_attn_run(&job, self->n_threads, &self->memory)) {
                 return GGML_STATUS_ALLOC_FAILED;
+            }
+            if (st_mass_any()) {
+                st_mass_see(self->number, st_layer_of(node), &job, self->n_threads);
             }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
             break;

@@ -83,6 +83,12 @@ bool st_attention_of(const struct ggml_tensor *op, st_attn_job *job) {
     return st_attn_refuses(job) == NULL;
 }
 
+int32_t st_layer_of(const struct ggml_tensor *op) {
+    st_cache_id id;
+    const struct ggml_tensor *k = op->src[1]->view_src;
+    return k != NULL && st_cache_id_of(k->name, &id) && !id.value ? id.layer : -1;
+}
+
 /* ---------------------------------------------------------------- writing the cache */
 
 bool st_writes_cache(const struct ggml_tensor *op) {

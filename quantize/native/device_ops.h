@@ -9,6 +9,9 @@
 /* A FLASH_ATTN_EXT node as a job; false if it is not one for this device. */
 bool st_attention_of(const struct ggml_tensor *op, st_attn_job *job);
 
+/* The layer whose cache a FLASH_ATTN_EXT node reads, -1 if it reads none. */
+int32_t st_layer_of(const struct ggml_tensor *op);
+
 /* Whether a SET_ROWS node writes f32 rows to a cache. */
 bool st_writes_cache(const struct ggml_tensor *op);
 
