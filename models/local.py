@@ -15,7 +15,7 @@ from pathlib import Path
 
 from models.header import Header
 from models.plan import Planner, StretchRow
-from models.resolve import BUILTIN, resolve
+from models.resolve import BUILTIN, BUILTIN_WEIGHTS, resolve
 from models.splits import read_model
 from quantize.cache_types import PRESETS
 from quantize.errors import StretchError
@@ -88,7 +88,8 @@ def find_local(own: Path, folders: Iterable[str] = (), cache: Path | None = None
     for name in BUILTIN:
         path = resolve(name)
         seen.add(path)
-        yield LocalModel(name, name, "comes with Stretch", path, path.stat().st_size)
+        place = f"comes with Stretch, {BUILTIN_WEIGHTS[name]}"
+        yield LocalModel(name, name, place, path, path.stat().st_size)
     places = [(own, "downloaded")]
     places += [(Path(folder).expanduser(), folder) for folder in folders]
     for folder, place in places:

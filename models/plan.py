@@ -21,6 +21,7 @@ from models.compute import compute_formula, overhead_bytes
 from models.cpu import CpuFeatures, cpu_features
 from models.geometry import Shape, read_shape
 from models.header import Header
+from models.refusals import slow_weights
 from models.stretch_row import StretchRow as StretchRow
 from models.weights import Weights, weigh
 from quantize.cache_types import CACHE_TYPES, PRESETS, CachePair, GgmlType
@@ -88,7 +89,10 @@ class Planner:
         self.n_ubatch = n_ubatch
         self.n_seq_max = n_seq_max
         self.n_outputs_max = n_outputs_max
-        self.weights: Weights = weigh(header, cpu or cpu_features(), repack=repack)
+        cpu = cpu or cpu_features()
+        self.weights: Weights = weigh(header, cpu, repack=repack)
+        self.notes: tuple[str, ...] = tuple(filter(None, (slow_weights(header, cpu),)))
+        """Sentences about what runs here, but not well."""
         self._base = Counter(self.shape.base)
         self._sliding = Counter(self.shape.sliding)
         self._layers = self._base + self._sliding

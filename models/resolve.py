@@ -12,6 +12,12 @@ BUILTIN: dict[str, str] = {
 }
 """The models in the package, by name."""
 
+BUILTIN_WEIGHTS = {
+    "builtin": "8-bit weights",
+    "builtin-ternary": "ternary weights: writes 1.5 times as fast",
+}
+"""What their weights are; the speed is that of ``python -m benchmarks.weights`` (docs/weights.md)."""
+
 _DIRECTORY = Path(__file__).parent / "builtin"
 
 

@@ -175,7 +175,7 @@ class _Report:
             "compute_bytes": first.compute if first else 0,
             "overhead_bytes": first.overhead if first else 0,
             "exact": self.exact,
-            "notes": list(first.unknown if first else ()),
+            "notes": [*self.planner.notes, *(first.unknown if first else ())],
             "rows": [
                 {
                     "type_k": row.type_k,
@@ -234,7 +234,7 @@ class _Report:
             bar = f"  {mark}{cell[5]:<{widths[5]}}{plain}" if bars else ""
             text = f"{left}{figures}{bar}  {dim}{cell[6]}{plain}"
             out.append(f"{bold}{left}{figures}{plain}" if i == 0 else text.rstrip() if not colour else text)
-        notes = self.first.unknown if self.first else ()
+        notes = (*self.planner.notes, *(self.first.unknown if self.first else ()))
         if notes:
             out += ["", *(one_line(note) for note in notes)]
         return out

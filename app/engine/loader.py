@@ -105,12 +105,16 @@ def _reason(log: EngineLog) -> str:
 
 
 def describe(
-    loaded: LoadedModel, header: Header, shape: Shape, no_transcode_reason: str, note: str
+    loaded: LoadedModel,
+    header: Header,
+    shape: Shape,
+    no_transcode_reason: str,
+    notes: tuple[str, ...],
 ) -> ModelInfo:
     """What the interface shows of a model.
 
     Args:
-        note: a sentence about this load, or empty.
+        notes: sentences about this load, some of them empty.
     """
     model, handle = loaded.model, loaded.model.handle
     architecture = model.metadata("general.architecture") or "unknown"
@@ -129,5 +133,5 @@ def describe(
         template=loaded.template.name,
         transcodes=not no_transcode_reason,
         no_transcode_reason=no_transcode_reason,
-        notes=tuple(note for note in (note, loaded.template.note, *shape.unknown) if note),
+        notes=tuple(note for note in (*notes, loaded.template.note, *shape.unknown) if note),
     )

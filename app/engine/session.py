@@ -137,7 +137,7 @@ def open_session(
         cache = maker.open(plan.settings)
         state = maker.prove(cache)
         reason = NO_LAYOUT if state is None else state.obstacle
-        info = loader.describe(loaded, plan.header, shape, reason, plan.note)
+        info = loader.describe(loaded, plan.header, shape, reason, (plan.note, *plan.budget.planner.notes))
         conversation = Conversation(
             cache.context,
             loaded.vocabulary,
