@@ -35,6 +35,10 @@ class Command(Protocol):
 COMMANDS: dict[str, str] = {
     "chat": "app.commands.chat",
     "run": "app.commands.run",
+    "models": "app.commands.models",
+    "search": "app.commands.search",
+    "pull": "app.commands.pull",
+    "rm": "app.commands.rm",
     "plan": "app.commands.plan",
     "quantize": "app.commands.quantize",
     "eval": "app.commands.eval",

@@ -177,7 +177,7 @@ def judge(header: Header, budget: int) -> Verdict:
     least_ctx = min(_COMFORTABLE, planner.shape.n_ctx_train or _COMFORTABLE)
     word = "fits" if row.max_ctx >= least_ctx else "fits barely"
     return Verdict(
-        True, f"{word}, up to {_tokens(row.max_ctx)} tokens at {_label(row)}", license=license, rows=rows
+        True, f"{word}, up to {tokens(row.max_ctx)} tokens at {_label(row)}", license=license, rows=rows
     )
 
 
@@ -204,7 +204,8 @@ def _label(row: StretchRow) -> str:
     return row.type_k if row.type_k == row.type_v else f"{row.type_k}/{row.type_v}"
 
 
-def _tokens(n: int) -> str:
+def tokens(n: int) -> str:
+    """A length of a context in a few letters: ``77k``."""
     return str(n) if n < 1000 else f"{n // 1000}k" if n < 1_000_000 else f"{n / 1e6:.1f}M"
 
 

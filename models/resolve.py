@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantize.errors import ModelFileError, ModelNotFoundError
+from quantize.errors import ModelFileError, ModelNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from models.hub.names import HubName
 
 BUILTIN: dict[str, str] = {
     "builtin": "stretch-30m-q8_0.gguf",
@@ -21,10 +25,14 @@ BUILTIN_WEIGHTS = {
 _DIRECTORY = Path(__file__).parent / "builtin"
 
 
-def resolve(name: str) -> Path:
-    """The file of the model called ``name``: a built-in name or a path (``~`` stands for home).
+def resolve(name: str, own: Path | None = None) -> Path:
+    """The file of the model called ``name``: a built-in name, a path (``~`` stands for home), or the
+    name on the hub of a model that was downloaded.
 
     Nothing is read; the file may still turn out to be damaged.
+
+    Args:
+        own: the program's directory of downloaded models.
 
     Raises:
         ModelNotFoundError: if there is no such model.
@@ -45,10 +53,29 @@ def resolve(name: str) -> Path:
             return path.absolute()
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, an unknown user
         pass
+    on_hub = own is not None and _on_hub(name)
+    if own is not None and on_hub:
+        from models.hub.places import find_here
+
+        here = find_here(own, on_hub)
+        if here is not None:
+            return here
+        raise ModelNotFoundError(
+            f"{name} is not on this computer.", f"stretch pull {name} downloads it, if the hub has it."
+        )
     raise ModelNotFoundError(
         f"There is no model {name!r}.",
         f"Give the path of a .gguf file or one of: {', '.join(BUILTIN)}.",
     )
+
+
+def _on_hub(name: str) -> HubName | None:
+    from models.hub.names import parse_name
+
+    try:
+        return parse_name(name)
+    except UsageError:
+        return None
 
 
 def display_name(path: Path) -> str:

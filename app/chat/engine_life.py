@@ -113,12 +113,13 @@ class EngineLife:
         self._resolving = asyncio.create_task(self._send_load())
 
     async def _send_load(self) -> None:
+        from app import paths
         from models.resolve import resolve
 
         plan = self.plan
         assert plan is not None
         try:
-            path = await asyncio.to_thread(resolve, plan.name)
+            path = await asyncio.to_thread(resolve, plan.name, paths.models_dir())
         except StretchError as error:
             self._become("stopped")
             self._on_trouble(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+from dataclasses import replace
 
 from app.options import LATEST, ChatOptions
 from quantize.errors import CacheTypeError, ModelNotFoundError, UsageError
@@ -41,7 +42,11 @@ def conversation_id(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the chat."""
     parser.add_argument(
-        "name", metavar="MODEL", nargs="?", default="", help="a GGUF file or a name (builtin)"
+        "name",
+        metavar="MODEL",
+        nargs="?",
+        default="",
+        help="a GGUF file, a name (builtin), or a model on the hub (owner/repo)",
     )
     chat = parser.add_argument_group("conversation")
     chat.add_argument(
@@ -81,14 +86,25 @@ def options_of(args: argparse.Namespace) -> ChatOptions:
     return ChatOptions(model=args.model or args.name, resume=args.resume, overrides=overrides)
 
 
-def _check_model(name: str) -> None:
-    """Look at the model before the screen opens, so that a mistake is answered where it was typed."""
+def _check_model(name: str) -> str:
+    """Look at the model before the screen opens, so that a mistake is answered where it was typed.
+
+    Returns:
+        What to load: ``name``, or the file that was downloaded for it.
+    """
+    from app import paths
     from models.resolve import resolve
     from models.splits import read_model
 
     try:
-        read_model(resolve(name))
+        read_model(resolve(name, paths.models_dir()))
+        return name
     except ModelNotFoundError as error:
+        from app.fetch.offer import offered
+
+        path = offered(name)
+        if path is not None:
+            return str(path)
         from difflib import get_close_matches
 
         from app.cli import COMMANDS
@@ -105,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     """Open the chat; returns when the person leaves it."""
     options = options_of(args)
     if options.model:
-        _check_model(options.model)
+        options = replace(options, model=_check_model(options.model))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "The chat needs a terminal, and this is not one.",

@@ -1,4 +1,7 @@
-"""``stretch plan``: how far a model's context can stretch on this machine, without loading it."""
+"""``stretch plan``: how far a model's context can stretch on this machine, without loading it.
+
+A model on the hub (``hf:owner/repo/file.gguf``) is planned from its header, before it is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantize.errors import UsageError
+from quantize.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from models.header import Header
+    from models.hub.names import HubName
     from models.memory import Memory
     from models.plan import MemoryPlan, Planner, StretchRow
 
@@ -29,7 +33,10 @@ _BAR_WIDTH = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
     parser.add_argument(
-        "model", nargs="?", default="builtin", help="a path or a name (the built-in model by default)"
+        "model",
+        nargs="?",
+        default="builtin",
+        help="a path, a name, or hf:owner/repo[/file.gguf] on the hub (the built-in model by default)",
     )
     parser.add_argument(
         "--ram", metavar="SIZE", help="plan for a machine with this much memory to spare, for example 8G"
@@ -57,19 +64,41 @@ def run(args: argparse.Namespace) -> int:
         UsageError: if a size or a length makes no sense.
         ModelNotFoundError: if there is no such model.
         ModelFileError: if the file cannot be read, or the engine does not take it.
+        HubError: if the hub does not give the header.
     """
-    from models.resolve import resolve
+    from app import paths
+    from models.resolve import display_name, resolve
     from models.splits import read_model
 
     ram = parse_size(args.ram) if args.ram is not None else None
     n_ctx = parse_length(args.ctx) if args.ctx is not None else 0
-    path = resolve(args.model)
+    budget = _budget(ram)
+    try:
+        path = resolve(args.model, paths.models_dir())
+    except ModelNotFoundError:
+        from app.fetch.wanted import hub_name
+
+        name = hub_name(args.model)
+        if name is None:
+            raise
+        return _on_hub(name, args, n_ctx, budget)
     header = read_model(path)
     planner = _planner(path, header, args)
+    return _print(args, n_ctx, budget, planner, header, display_name(path), str(path))
+
+
+def _print(
+    args: argparse.Namespace,
+    n_ctx: int,
+    budget: Memory,
+    planner: Planner,
+    header: Header,
+    name: str,
+    place: str,
+) -> int:
     n_ctx = n_ctx or min(DEFAULT_N_CTX, planner.shape.n_ctx_train or DEFAULT_N_CTX)
-    budget = _budget(ram)
     rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available)
-    report = _Report(path, header, planner, n_ctx, budget, rows, exact=not args.header_only)
+    report = _Report(name, place, header, planner, n_ctx, budget, rows, exact=not args.header_only)
     if args.json:
         print(json.dumps(report.data(), ensure_ascii=False))
     else:
@@ -120,6 +149,44 @@ def _planner(path: Path, header: Header, args: argparse.Namespace) -> Planner:
     )
 
 
+def _on_hub(name: HubName, args: argparse.Namespace, n_ctx: int, budget: Memory) -> int:
+    """The plan of a model on the hub; of all its quantizations if none was named."""
+    from app import paths
+    from app.fetch.quants import data_of, lines_of
+    from app.fetch.wanted import look_up
+    from app.lab.status_line import StatusLine
+    from app.lab.table import has_colour
+    from models.hub.client import Hub
+    from models.hub.prospects import Prospects
+    from models.plan import Planner
+
+    line = StatusLine()
+    with Prospects(Hub(), lambda: budget.available) as prospects:
+        try:
+            wanted = look_up(prospects, name, line.show)
+            line.clear()
+            if wanted.all and args.json:
+                for p in wanted.all:
+                    data = data_of(p, best=p.model == wanted.model, repo=wanted.repo.name)
+                    print(json.dumps(data, ensure_ascii=False))
+                return 0
+            if wanted.all:
+                print("\n".join(lines_of(wanted, colour=has_colour())))
+                return 0
+            line.show(f"asking the engine about {wanted.model.path} ...")
+            found = prospects.header(wanted.repo, wanted.model)
+            planner: Planner = Planner(found.header, repack=not args.no_repack)
+            if not args.header_only:
+                memory_of_results = paths.cache_dir() / "plans"
+                planner = prospects.planner(
+                    wanted.repo, wanted.model, repack=not args.no_repack, memory=memory_of_results
+                )
+        finally:
+            line.clear()
+    stem = wanted.model.path.rsplit("/", 1)[-1].removesuffix(".gguf")
+    return _print(args, n_ctx, budget, planner, found.header, stem, f"hf:{wanted.name}")
+
+
 def _budget(ram: int | None) -> Memory:
     """What may be taken: the size that was given, or what is available now."""
     from models.memory import Memory, memory
@@ -138,7 +205,8 @@ class _Report:
 
     def __init__(
         self,
-        path: Path,
+        name: str,
+        place: str,
         header: Header,
         planner: Planner,
         n_ctx: int,
@@ -147,12 +215,11 @@ class _Report:
         *,
         exact: bool,
     ) -> None:
-        from models.resolve import display_name
         from quantize.cache_types import PRESETS
 
-        self.path, self.header, self.planner, self.n_ctx = path, header, planner, n_ctx
+        self.name, self.place, self.header = name, place, header
+        self.planner, self.n_ctx = planner, n_ctx
         self.budget, self.rows, self.exact = budget, rows, exact
-        self.name = display_name(path)
         plans = [planner.plan(p, n_ctx) if not planner.refusal(p) else None for p in PRESETS]
         self.plans: list[MemoryPlan | None] = plans
         self.first = next((p for p in plans if p is not None), None)
@@ -162,7 +229,7 @@ class _Report:
         shape, first = self.planner.shape, self.first
         return {
             "model": self.name,
-            "path": str(self.path),
+            "path": self.place,
             "architecture": shape.architecture,
             "file_bytes": self.header.file_bytes,
             "n_layer": len(shape.layers),

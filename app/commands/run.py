@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         args.temp, args.top_k, args.top_p, args.min_p, args.repeat_penalty, args.seed, args.max_tokens
     )
     report = JsonReport() if args.json else PlainReport(echo=args.script is not None)
-    load = _load(args, str(resolve(args.model)))
+    load = _load(args, str(resolve(args.model, paths.models_dir())))
     with Runner(paths.log_path(), load, sampling, args.system, args.on_full, report) as runner:
         if args.script is None:
             return 0 if runner.say(next(iter(lines))) else 1

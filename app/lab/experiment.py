@@ -119,13 +119,14 @@ class Experiment:
         Raises:
             StretchError: if there is none, or if it is not for this engine.
         """
+        from app import paths
         from app.engine.threads import default_threads
         from models.plan import Planner
         from models.resolve import display_name, resolve
         from models.splits import read_model
         from quantize.lab.opening import Opening
 
-        path = resolve(args.model)
+        path = resolve(args.model, paths.models_dir())
         header = read_model(path)
         planner = Planner(header, repack=not args.no_repack)
         opening = Opening(

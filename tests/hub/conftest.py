@@ -9,6 +9,7 @@ import pytest
 
 from models.hub.client import Hub
 from models.hub.transfer import Patience
+from tests.cli.conftest import environment, stretch  # noqa: F401  # fixtures of the commands
 from tests.hub.server import LoopbackHub, loopback_hub
 
 QUICK = Patience(first=0.001, longest=0.002, tries=4, longest_told=0.05)

@@ -1,0 +1,1 @@
+"""The model hub on a plain terminal: what was meant, would it run, and the progress of a download."""
