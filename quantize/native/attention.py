@@ -85,6 +85,11 @@ def use(kernel: Kernel) -> None:
         load()[0].st_device_switch(kernel == "own")
 
 
+def in_use() -> Kernel:
+    """The kernel that graphs which are built now use."""
+    return "own" if enable().ok and load()[0].st_device_active() else "stock"
+
+
 def counters() -> Counters:
     """What the device has computed so far; zeros if it is off."""
     if not enable().ok:
@@ -102,6 +107,7 @@ def _declare(library: Any) -> None:
     library.st_device_symbols.restype = ctypes.POINTER(ctypes.c_char_p)
     library.st_device_enable.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p]
     library.st_device_enable.restype = ctypes.c_char_p
+    library.st_device_active.restype = ctypes.c_bool
     library.st_device_switch.argtypes = [ctypes.c_bool]
     library.st_device_switch.restype = None
     library.st_device_count.argtypes = [ctypes.POINTER(ctypes.c_int64)]

@@ -1,0 +1,5 @@
+"""Fixtures of the tests of pruning."""
+
+from tests.quantize.conftest import engine
+
+__all__ = ["engine"]

@@ -1,0 +1,136 @@
+"""Pruned states in a running model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import quantize.prune.policies  # noqa: F401
+from quantize.errors import EngineError
+from quantize.llama import Context
+from quantize.native import attention, register_types
+from quantize.prune.observe import Observed, Text, extra_cells, observe, watching_context
+from quantize.prune.policy import POLICIES, Policy, policy
+from quantize.prune.prune import Plan, plan_prune, write_pruned
+from quantize.prune.rope import rope_of
+from quantize.prune.selection import Request
+from quantize.state import SavedState
+from tests.quantize.conftest import Engine, save
+
+N = 120
+Engines = Callable[..., Engine]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _kernel() -> Iterator[None]:
+    assert register_types().ok
+    assert attention.enable().ok
+    yield
+    attention.use("own")
+
+
+def watched(
+    engine: Engine, state: SavedState, chosen: Policy, type_k: int, type_v: int, whole_from: int = 0
+) -> Observed | None:
+    if not chosen.needs_kernel:
+        return None
+    text = Text(engine.tokens(N), whole_from, (4, 5, 6))
+    n_ctx = N + extra_cells(chosen.observation, text)
+    with watching_context(engine.model, n_ctx, type_k, type_v, 1) as (context, w):
+        assert context.load_state(state.data)
+        return observe(context, w, chosen.observation, text, state.n_cells, len(engine.geometry.parts[0]))
+
+
+def prune(
+    engine: Engine, state: SavedState, name: str, request: Request, types: tuple[int, int]
+) -> tuple[Plan, NDArray[np.uint8]]:
+    chosen = policy(name)
+    plan = plan_prune(
+        state,
+        engine.geometry,
+        chosen,
+        request,
+        rope=rope_of(engine.model),
+        observed=watched(engine, state, chosen, *types),
+    )
+    out = np.zeros(plan.size, np.uint8)
+    write_pruned(state, engine.geometry, plan, out)
+    return plan, out
+
+
+def logits_after(context: Context, position: int) -> NDArray[np.float32]:
+    assert context.decode([7, 8, 9], position) == 0
+    return context.logits().copy()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("types", ((1, 1), (8, 2)))
+def test_every_policy_in_a_model(engine: Engines, name: str, types: tuple[int, int]) -> None:
+    """It chooses, the state is taken, the model goes on at the next position, and forgets newer tokens."""
+    e = engine("llama")
+    state = e.state(*types, N)
+    plan, out = prune(e, state, name, Request(0.5, last=16), types)
+    with e.context(*types) as context:
+        assert context.load_state(out)
+        assert context.last_position() == N - 1
+        assert save(context).n_cells == plan.n_kept == N // 2
+        first = logits_after(context, N)
+        assert np.isfinite(first).all()
+        assert context.remove(N)
+        np.testing.assert_array_equal(logits_after(context, N), first)
+        assert context.remove(plan.whole_from) and context.last_position() == plan.whole_from - 1
+
+
+def test_whole_tokens_are_what_the_engine_removes_itself(engine: Engines) -> None:
+    e = engine("llama")
+    plan, out = prune(e, e.state(1, 1, N), "streaming", Request(0.5, per_head=False, quota=0.0), (1, 1))
+    with e.context(1, 1) as a, e.context(1, 1) as b:
+        assert a.load_state(out)
+        assert b.load_state(e.state(1, 1, N).data)
+        assert b.remove(4, N - plan.n_kept + 4)
+        np.testing.assert_allclose(logits_after(a, N), logits_after(b, N), atol=1e-4)
+
+
+def test_everything_kept_changes_nothing(engine: Engines) -> None:
+    e = engine("llama")
+    state = e.state(8, 8, N)
+    _, out = prune(e, state, "kvzip", Request(1.0), (8, 8))
+    np.testing.assert_array_equal(out, state.data)
+
+
+def test_composite_cells_beat_nothing_but_hold_what_was_looked_at(engine: Engines) -> None:
+    """The attention that a replay gives to what KVzip keeps is more than it gives to what it drops."""
+    e = engine("llama")
+    seen = watched(e, e.state(1, 1, N), policy("kvzip"), 1, 1)
+    assert seen is not None
+    plan, _ = prune(e, e.state(1, 1, N), "kvzip", Request(0.4, first=0, last=1, quota=0.0), (1, 1))
+    for layer, kept in zip(seen.seen, plan.chosen, strict=True):
+        for head, cells in enumerate(kept):
+            left = np.setdiff1d(np.arange(N), cells)
+            inner = cells[:-1]
+            assert layer.most[head, inner].min() >= layer.most[head, left].max()
+
+
+def test_a_second_prune_and_a_stop(engine: Engines) -> None:
+    e = engine("llama")
+    plan, out = prune(e, e.state(1, 1, N), "snapkv", Request(0.5, last=16), (1, 1))
+    with e.context(1, 1) as context:
+        assert context.load_state(out)
+        again = save(context)
+    seen = watched(e, again, policy("h2o"), 1, 1, plan.whole_from)
+    second = plan_prune(again, e.geometry, policy("h2o"), Request(0.5, last=8), observed=seen)
+    assert second.n_kept == plan.n_kept // 2 and second.positions[-1] == N - 1
+    with pytest.raises(EngineError, match="stopped"):
+        plan_prune(again, e.geometry, policy("knorm"), Request(0.5), on_progress=lambda _d, _n: False)
+
+
+@pytest.mark.parametrize("shape", ({"head_dim": 128}, {"head_dim": 64, "n_head": 8, "n_head_kv": 1}))
+def test_other_geometries(engine: Engines, shape: dict[str, int]) -> None:
+    e = engine("llama", **shape)
+    _, out = prune(e, e.state(8, 8, N), "kvzip", Request(0.3), (8, 8))
+    with e.context(8, 8) as context:
+        assert context.load_state(out)
+        assert np.isfinite(logits_after(context, N)).all()

@@ -1,0 +1,186 @@
+"""What every policy must do; a new one joins by registering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import quantize.prune.policies  # noqa: F401
+from quantize.errors import StateError, UsageError
+from quantize.prune.policy import POLICIES, Policy, policy
+from quantize.prune.prune import check, plan_prune, read_layer, write_pruned
+from quantize.prune.rope import Rope
+from quantize.prune.selection import Request
+from quantize.state import SavedState, read_state
+from tests.prune.made import TYPES, Case
+from tests.quantize import handmade
+
+ROPE = Rope(base=10000.0)
+
+every_policy = pytest.mark.parametrize("name", POLICIES)
+
+cases = st.builds(
+    Case,
+    head_dim=st.sampled_from((64, 128, 256)),
+    n_head_kv=st.sampled_from((1, 2, 8)),
+    group=st.sampled_from((1, 2, 8)),
+    n_layer=st.sampled_from((1, 3)),
+    n_cells=st.sampled_from((1, 2, 5, 70, 300, 513)),
+    type_k=st.sampled_from(sorted(TYPES)),
+    type_v=st.sampled_from(sorted(TYPES)),
+    seed=st.integers(0, 3),
+)
+requests = st.builds(
+    Request,
+    keep=st.sampled_from((0.01, 0.25, 0.5, 0.9, 1.0)),
+    per_head=st.booleans(),
+    first=st.sampled_from((0, 4)),
+    last=st.sampled_from((0, 1, 64)),
+    protected=st.sampled_from(((), ((10, 20), (30, 31)))),
+    segments=st.sampled_from(((), (0, 7, 200))),
+    quota=st.sampled_from((0.0, 0.5)),
+)
+
+
+def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedState]:
+    """Before and after."""
+    before = case.state()
+    plan = plan_prune(
+        before,
+        case.geometry,
+        policy(name),
+        request,
+        rope=ROPE,
+        observed=case.observed() if case.n_cells else None,
+    )
+    out = np.zeros(plan.size, np.uint8)
+    write_pruned(before, case.geometry, plan, out)
+    return before, read_state(out)
+
+
+@every_policy
+@settings(max_examples=12, deadline=None)
+@given(case=cases, request=requests)
+def test_what_stays_is_what_was_there(name: str, case: Case, request: Request) -> None:
+    """Every kept row of a head is a row of that head, byte for byte; what is protected stays; the newest
+    tokens are whole; nothing is there twice; as many stay as were asked for."""
+    before, after = pruned(case, request, name)
+    n = before.n_cells
+    mask = request.mask(before.positions())
+    n_kept = request.n_kept(mask)
+    assert after.n_cells == n_kept >= min(n, max(1, request.keep * n) - 1)
+    positions = after.positions()
+    assert (np.diff(positions) > 0).all() and positions[-1] == n - 1
+    last = request.n_last(n)
+    assert positions[-last:].tolist() == list(range(n - last, n))
+    for side in ("k", "v"):
+        for old, new in zip(getattr(before.parts[0], side), getattr(after.parts[0], side), strict=True):
+            assert (old.type_id, old.row_size) == (new.type_id, new.row_size)
+            rows = before.rows(old).reshape(n, case.n_head_kv, -1)
+            kept = after.rows(new).reshape(n_kept, case.n_head_kv, -1)
+            for head in range(case.n_head_kv):
+                where = {r.tobytes(): i for i, r in enumerate(rows[:, head])}
+                cells = [where.get(r.tobytes(), -1) for r in kept[:, head]]
+                assert min(cells) >= 0 and cells == sorted(set(cells))
+                assert set(np.flatnonzero(mask)) <= set(cells)
+                if not request.per_head:
+                    assert cells == positions.tolist()
+    again, once_more = pruned(case, request, name)
+    assert (once_more.data == after.data).all() and again.n_cells == n
+
+
+@every_policy
+def test_no_segment_vanishes(name: str) -> None:
+    case = Case(n_cells=600)
+    request = Request(0.2, first=0, last=1, segments=(0, 100, 300, 500), quota=0.5)
+    plan = plan_prune(case.state(), case.geometry, policy(name), request, rope=ROPE, observed=case.observed())
+    for kept in plan.chosen:
+        for head in kept:
+            counts = np.histogram(head, (0, 100, 300, 500, 600))[0]
+            assert (counts >= 0.5 * 0.2 * np.array([100, 200, 200, 100]) - 2).all(), (name, counts)
+
+
+@every_policy
+def test_scores_have_a_value_for_every_cell(name: str) -> None:
+    for n_cells in (1, 3, 64, 400):
+        case = Case(n_cells=n_cells, type_k="q8_0")
+        layer = read_layer(case.state(), case.geometry, 0, ROPE, case.observed())
+        scores = policy(name).score(layer)
+        assert scores.shape == (case.n_head_kv, n_cells) and np.isfinite(scores).all()
+
+
+@every_policy
+def test_an_empty_sequence_stays_empty(name: str) -> None:
+    case = Case(n_cells=0)
+    plan = plan_prune(case.state(), case.geometry, policy(name), Request(0.5))
+    out = np.zeros(plan.size, np.uint8)
+    write_pruned(case.state(), case.geometry, plan, out)
+    assert plan.n_kept == 0 and read_state(out).n_cells == 0
+
+
+def test_what_cannot_be_pruned_is_refused() -> None:
+    part = handmade.attention(6)
+    geometry = Case().geometry
+    for data, reason in (
+        (handmade.state(handmade.recurrent()), "recurrent"),
+        (handmade.state(part, handmade.recurrent()), "partly recurrent"),
+        (handmade.state(part, handmade.attention(3)), "sliding window"),
+        (handmade.state(handmade.attention(6, has_v=False)), "latent attention"),
+        (handmade.state(handmade.attention(6, ext=bytes(12))), "two dimensions"),
+        (handmade.state(handmade.attention(6, n_layer=5)), "another model"),
+    ):
+        with pytest.raises(StateError, match=reason):
+            check(read_state(data), geometry)
+
+
+def test_names() -> None:
+    assert policy("Expected-Attention").name == "expected_attention"
+    with pytest.raises(UsageError, match="kvzip"):
+        policy("magic")
+    with pytest.raises(TypeError):
+        type("Twice", (Policy,), {"name": "knorm", "title": "", "score": lambda self, layer: layer.k[..., 0]})
+
+
+def test_knorm_keeps_small_keys_and_streaming_the_newest() -> None:
+    case = Case(n_cells=50, type_k="f32", n_head_kv=1)
+    layer = read_layer(case.state(), case.geometry, 0)
+    norms = np.linalg.norm(layer.k[0], axis=1)
+    assert policy("knorm").score(layer)[0].argmax() == norms.argmin()
+    assert policy("streaming").score(layer)[0].argmax() == 49
+
+
+def test_rope_is_taken_out() -> None:
+    """Products of turned vectors depend on the distance alone, and turning back gives what was there."""
+    rng = np.random.default_rng(0)
+    for halves in (False, True):
+        rope = Rope(n_rot=32, halves=halves)
+        x = rng.normal(size=(1, 6, 64)).astype(np.float32)
+        at = np.arange(6, dtype=np.int32) * 7
+        angles = rope.angles(at, 64)
+        turned = rope.turned(x, np.cos(angles), np.sin(angles))
+        assert not np.allclose(turned, x)
+        np.testing.assert_allclose(rope.without_positions(turned, at), x, atol=1e-5)
+        same = np.repeat(x[:, :1], 6, axis=1)
+        turned = rope.turned(same, np.cos(angles), np.sin(angles))[0]
+        products = turned @ turned.T
+        np.testing.assert_allclose(np.diag(products, 1), products[0, 1], rtol=1e-4)
+
+
+def test_a_head_that_ends_inside_a_block_is_written_again() -> None:
+    case = Case(head_dim=16, n_head_kv=2, type_k="q8_0", type_v="f16", n_cells=20)
+    before, after = pruned(case, Request(0.5, last=2, first=0), "knorm")
+    assert after.n_cells == 10
+    old, new = (read_layer(s, case.geometry, 0).k for s in (before, after))
+    for head in range(2):
+        distance = np.abs(new[head][:, None] - old[head][None]).max(-1).min(1)
+        assert (distance < 0.05).all()
+
+
+def test_requests_that_make_no_sense() -> None:
+    for keep in (0.0, -1.0, 1.5):
+        with pytest.raises(ValueError, match="cannot be kept"):
+            replace(Request(0.5), keep=keep)
