@@ -63,7 +63,7 @@ class ExactPlanner(Planner):
             return super().cache_bytes(pair, n_ctx, tail=tail)
         self.types(pair)
         line = self.lines[pair.label]
-        return line.at(line.cache, _round_up(n_ctx)) + self.tail_bytes(pair, tail)
+        return line.at(line.cache, _round_up(n_ctx)) + self.tail_bytes(pair, tail, n_ctx)
 
     def bytes_per_token(self, pair: CachePair) -> float:
         if pair.label not in self.disagrees:

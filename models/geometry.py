@@ -96,6 +96,12 @@ class Shape:
         parts = (self.base, self.sliding) if self.n_swa else (self.base,)
         return Geometry(parts, self.layers[0].heads)
 
+    def layer_numbers(self) -> tuple[tuple[int, ...], ...]:
+        """Per part of ``geometry()`` the numbers of its layers in the model."""
+        base = tuple(i for i, x in enumerate(self.layers) if x.stores_kv and not x.slides)
+        sliding = tuple(i for i, x in enumerate(self.layers) if x.stores_kv and x.slides)
+        return (base, sliding) if self.n_swa else (base,)
+
 
 def read_shape(header: Header) -> Shape:
     """The shape of the model that ``header`` describes.

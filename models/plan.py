@@ -126,9 +126,9 @@ class Planner:
         types = self.types(pair)
         kv = full * _row_bytes(self._base, *types, self.shape.mla)
         kv += window * _row_bytes(self._sliding, *types, self.shape.mla)
-        return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(pair, tail)
+        return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(pair, tail, n_ctx)
 
-    def tail_bytes(self, pair: CachePair, tail: int) -> int:
+    def tail_bytes(self, pair: CachePair, tail: int, n_ctx: int = MAX_CTX) -> int:
         """Bytes of the exact window of the newest ``tail`` tokens, beside the cache.
 
         Per row and side it keeps the values as f16, the bytes that the cache made of them, and the
@@ -145,7 +145,7 @@ class Planner:
         sides = [sizes_k] if self.shape.mla else [sizes_k, sizes_v]
         kept = sum(size * n for side in sides for size, n in side)
         at_once = sum(max((size for size, _ in side), default=0) for side in sides)
-        return kept * tail * self.n_seq_max + 2 * self.n_ubatch * at_once
+        return kept * tail * self.n_seq_max + 2 * min(self.n_ubatch, _round_up(n_ctx)) * at_once
 
     def compute_bytes(self, pair: CachePair, n_ctx: int) -> int:
         """Bytes of the buffer for one computation; an estimate, the cache's types hardly matter."""
@@ -219,9 +219,10 @@ class Planner:
             n_ctx: present length of the context.
             budget: bytes that the engine's whole process may take: what is available now plus
                 what the engine holds already.
-            tail: tokens of the exact window, for the settings that can have one.
+            tail: newest tokens that are kept exactly, or ``AUTO_TAIL``; a setting without a compressed
+                type has no window.
         """
-        return [self.row(pair, n_ctx=n_ctx, budget=budget, tail=tail) for pair in settings]
+        return [self.row(pair, n_ctx=n_ctx, budget=budget, tail=pair.tail(tail)) for pair in settings]
 
     def types(self, pair: CachePair) -> tuple[GgmlType, GgmlType]:
         """The row formats of K and V, checked against the sizes of the heads as the engine does.

@@ -145,6 +145,16 @@ def nearest_stock(wanted: CacheType, head_dim: int) -> CacheType:
     return min(fits, key=distance)
 
 
+AUTO_TAIL = -1
+"""Instead of a number of newest tokens to keep exactly: as many as suit the types, which is
+``DEFAULT_TAIL`` beside types of less than 8 bits and none beside others (docs/tiers.md)."""
+
+DEFAULT_TAIL = 256
+
+MAX_TAIL = 1 << 20
+"""The longest window that can be asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachePair:
     """The types of K and V together: one cache setting."""
@@ -156,6 +166,22 @@ class CachePair:
     def label(self) -> str:
         """``q8_0`` if both are the same, else ``q8_0/q4_0``."""
         return self.k.name if self.k == self.v else f"{self.k.name}/{self.v.name}"
+
+    def tail(self, wish: int, n_ctx: int = 0) -> int:
+        """Newest tokens that are kept exactly beside this cache.
+
+        Args:
+            wish: a number of tokens, or ``AUTO_TAIL`` for what suits the types.
+            n_ctx: length of the context, which no window is longer than; 0 if it is not known.
+
+        Returns:
+            0 where every row is exact anyway.
+        """
+        if not (self.k.quantized or self.v.quantized):
+            return 0
+        small = any(t.variants[0].type_size < t.variants[0].block_size for t in (self.k, self.v))
+        tokens = wish if wish >= 0 else DEFAULT_TAIL if small else 0
+        return min(tokens, n_ctx) if n_ctx else tokens
 
     def type_ids(self, head_dims_k: Collection[int], head_dims_v: Collection[int]) -> tuple[int, int]:
         """ggml's type ids of K and V for a model with heads of these sizes.
@@ -208,6 +234,34 @@ def parse_pair(text: str) -> CachePair:
             f"{text!r} names more than two cache types.", "Write K/V, for example q8_0/q4_0."
         )
     return CachePair(cache_type(parts[0]), cache_type(parts[-1]))
+
+
+def parse_tail(text: str) -> int:
+    """Read ``256``, ``1k``, ``off`` or ``auto`` as a window of newest tokens that are kept exactly.
+
+    Raises:
+        CacheTypeError: if it is none of these.
+    """
+    word = text.strip().lower().replace(",", "")
+    if word in ("auto", "off"):
+        return AUTO_TAIL if word == "auto" else 0
+    digits, factor = (word[:-1], 1024) if word.endswith("k") else (word, 1)
+    n = int(digits) * factor if digits.isascii() and digits.isdigit() and len(digits) <= 7 else MAX_TAIL + 1
+    if n > MAX_TAIL:
+        raise CacheTypeError(
+            f"{text.strip()!r} is no number of newest tokens.", "Write for example 256, off or auto."
+        )
+    return n
+
+
+def parse_cache(text: str) -> tuple[CachePair, int | None]:
+    """Read ``q8_0``, ``q8_0/tq3`` or ``tq3+256``: the types, and the window if one is named.
+
+    Raises:
+        CacheTypeError: if a name or the window makes no sense.
+    """
+    types, plus, tail = text.partition("+")
+    return parse_pair(types), parse_tail(tail) if plus else None
 
 
 PRESETS: tuple[CachePair, ...] = tuple(

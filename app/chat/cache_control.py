@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.engine import protocol
+from app.engine.protocol import KEEP_TAIL
 from models.stretch_row import StretchRow
-from quantize.cache_types import PRESETS, cache_type, parse_pair
+from quantize.cache_types import AUTO_TAIL, PRESETS, cache_type, parse_cache
 from quantize.errors import CacheTypeError
 
 
@@ -18,15 +19,18 @@ class CacheState:
     type_k: str = "f16"
     type_v: str = "f16"
     n_ctx: int = 0
-    tail: int = 0
+    tail: int = AUTO_TAIL
+    """What is wished for: a number of newest tokens to keep exactly, or ``AUTO_TAIL``."""
 
-    def changed(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1) -> CacheState:
-        """The setting after a wish in which empty names and negative numbers leave a part alone."""
+    def changed(
+        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL
+    ) -> CacheState:
+        """The setting after a wish; empty names, a negative length and ``KEEP_TAIL`` leave a part alone."""
         return CacheState(
             type_k or self.type_k,
             type_v or self.type_v,
             self.n_ctx if n_ctx < 0 else n_ctx,
-            self.tail if tail < 0 else tail,
+            self.tail if tail == KEEP_TAIL else tail,
         )
 
 
@@ -76,7 +80,7 @@ class CacheControl:
         self.now = self.wanted = state
         self.in_flight = 0
 
-    def want(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1) -> None:
+    def want(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL) -> None:
         """Ask for a change. Unknown names are refused here.
 
         Raises:
@@ -98,7 +102,7 @@ class CacheControl:
             type_k=wanted.type_k if wanted.type_k != now.type_k else "",
             type_v=wanted.type_v if wanted.type_v != now.type_v else "",
             n_ctx=wanted.n_ctx if wanted.n_ctx != now.n_ctx else -1,
-            tail=wanted.tail if wanted.tail != now.tail else -1,
+            tail=wanted.tail if wanted.tail != now.tail else KEEP_TAIL,
         )
 
     def special(self, kind: str, id: int) -> bool:
@@ -112,7 +116,7 @@ class CacheControl:
         """A change has ended; whether it went up to more bits than before."""
         before = bits(self.now.type_k, self.now.type_v)
         newer = self.wanted if self.kind == "set" and self.wanted != self._sent else None
-        self.settled(CacheState(changed.type_k, changed.type_v, changed.n_ctx, changed.tail))
+        self.settled(CacheState(changed.type_k, changed.type_v, changed.n_ctx, changed.tail_wish))
         if newer is not None:
             self.wanted = newer
         return bits(changed.type_k, changed.type_v) > before
@@ -123,11 +127,11 @@ class CacheControl:
         self.wanted = self.now
 
 
-def parse_setting(text: str) -> tuple[str, str]:
-    """``q8_0`` or ``q8_0/q4_0`` as names of K and V.
+def parse_setting(text: str) -> tuple[str, str, int]:
+    """``q8_0``, ``q8_0/q4_0`` or ``tq3+256`` as names of K and V, and the window or ``KEEP_TAIL``.
 
     Raises:
-        CacheTypeError: if it is neither.
+        CacheTypeError: if it is none of these.
     """
-    pair = parse_pair(text)
-    return pair.k.name, pair.v.name
+    pair, tail = parse_cache(text)
+    return pair.k.name, pair.v.name, KEEP_TAIL if tail is None else tail

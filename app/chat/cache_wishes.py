@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from app.chat import messages as news
 from app.chat.cache_control import CacheControl, CacheState, next_preset, presets
 from app.engine import protocol
+from app.engine.protocol import KEEP_TAIL
 from app.store.preferences import Scope
 from quantize.errors import StretchError
 
@@ -39,7 +40,7 @@ class CacheWishes:
         type_k: str = "",
         type_v: str = "",
         n_ctx: int = -1,
-        tail: int = -1,
+        tail: int = KEEP_TAIL,
         *,
         remember: bool = True,
     ) -> None:
@@ -92,7 +93,7 @@ class CacheWishes:
 
     def loaded(self, loaded: protocol.Loaded) -> None:
         """A model was loaded with this cache."""
-        self.control.settled(CacheState(loaded.type_k, loaded.type_v, loaded.n_ctx, loaded.tail))
+        self.control.settled(CacheState(loaded.type_k, loaded.type_v, loaded.n_ctx, loaded.tail_wish))
 
     def changed(self, changed: protocol.CacheChanged) -> None:
         """The engine has changed its cache."""
@@ -101,9 +102,13 @@ class CacheWishes:
         went_up = self.control.done(changed) and not changed.reprefilled and kind == "set"
         session.life.keep(self.control.now)
         if session.life.loaded is not None:
-            now = self.control.now
             session.life.loaded = replace(
-                session.life.loaded, type_k=now.type_k, type_v=now.type_v, n_ctx=now.n_ctx, tail=now.tail
+                session.life.loaded,
+                type_k=changed.type_k,
+                type_v=changed.type_v,
+                n_ctx=changed.n_ctx,
+                tail=changed.tail,
+                tail_wish=changed.tail_wish,
             )
         self._remember(before)
         session.post(news.CacheSwitched(changed, went_up))

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from app.chat.session import Session
 
 
+TAILS = (
+    ("auto", "256 beside types of less than 8 bits"),
+    ("off", "none: the least memory"),
+    ("128", ""),
+    ("256", ""),
+    ("512", ""),
+    ("1024", ""),
+)
+"""Windows that are offered behind ``/tail``."""
+
+
 def tokens(text: str) -> int:
     """``16384``, ``16k`` or ``16,384`` as a number of tokens.
 
@@ -80,7 +91,8 @@ class Commander:
             return
         from app.chat.cache_control import parse_setting
 
-        self._session.set_cache(*parse_setting(args))
+        type_k, type_v, tail = parse_setting(args)
+        self._session.set_cache(type_k, type_v, tail=tail)
 
     def do_next(self, args: str) -> None:
         self._session.next_preset()
@@ -92,7 +104,9 @@ class Commander:
         self._session.set_ctx(tokens(args))
 
     def do_tail(self, args: str) -> None:
-        self._session.set_tail(tokens(args))
+        from quantize.cache_types import parse_tail
+
+        self._session.set_tail(parse_tail(args))
 
     def do_undo(self, args: str) -> None:
         self._session.undo_cache()
@@ -278,5 +292,7 @@ class Commander:
             return [Candidate(theme, theme, runs=True) for theme in sorted(self._app.available_themes)]
         if name == "set":
             return [Candidate(f"{s.name} ", s.name, s.about) for s in SETTINGS.values()]
+        if name == "tail":
+            return [Candidate(word, word, about, runs=True) for word, about in TAILS]
         fixed = {"export": ("md", "json"), "copy": ("code",), "branch": ("next", "prev"), "system": ("none",)}
         return [Candidate(word, word, runs=True) for word in fixed.get(name, ())]

@@ -36,7 +36,7 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("kv", "[K[/V]]", "Change the cache types, for example /kv q8_0/q4_0", "Cache", "ctrl+k"),
     SlashCommand("next", "", "Go on to the next cache preset", "Cache", "ctrl+t"),
     SlashCommand("ctx", "[N]", "Change the length of the context, for example /ctx 16384", "Cache", "ctrl+l"),
-    SlashCommand("tail", "N", "Keep the newest N tokens exact beside a compressed cache", "Cache"),
+    SlashCommand("tail", "N|off|auto", "Keep the newest N tokens exact beside a compressed cache", "Cache"),
     SlashCommand("undo", "", "Go back to the cache before the last change", "Cache", "f7"),
     SlashCommand("reprefill", "", "Read the conversation again, exactly", "Cache", "f8"),
     SlashCommand("panel", "", "Fold or open the memory panel", "Cache", "ctrl+g"),

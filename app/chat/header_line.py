@@ -7,7 +7,7 @@ from textual.content import Content
 from textual.style import Style
 from textual.widget import Widget
 
-from app.chat.format import clip, count, rate
+from app.chat.format import clip, count, rate, setting
 from app.chat.markdown.layout import MUTED
 from app.chat.messages import CommandWanted, Phase
 from app.plain_text import one_line
@@ -87,7 +87,7 @@ class HeaderLine(Widget):
         if type_k:
             cache = Content.assemble(("K ", MUTED), type_k, ("  V ", MUTED), type_v)
             if not full:
-                cache = Content(type_k if type_k == type_v else f"{type_k}/{type_v}")
+                cache = Content(setting(type_k, type_v, tail))
             elif tail:
                 cache = Content.assemble(cache, ("  tail ", MUTED), count(tail))
             parts.append(self._button(cache, "/kv"))

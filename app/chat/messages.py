@@ -15,18 +15,19 @@ from typing import Literal
 from textual.message import Message
 
 from app.engine import protocol
+from app.engine.protocol import KEEP_TAIL
 
 # --------------------------------------------------------------------------- wishes
 
 
 @dataclass
 class CacheWanted(Message):
-    """Change the cache. Empty names and negative numbers leave that part as it is."""
+    """Change the cache. Empty names, a negative length and ``KEEP_TAIL`` leave that part as it is."""
 
     type_k: str = ""
     type_v: str = ""
     n_ctx: int = -1
-    tail: int = -1
+    tail: int = KEEP_TAIL
     reprefill: bool = False
 
 
@@ -37,7 +38,7 @@ class PreviewWanted(Message):
 
     type_k: str
     type_v: str
-    tail: int = -1
+    tail: int = KEEP_TAIL
     n_ctx: int = -1
 
     def can_replace(self, message: Message) -> bool:

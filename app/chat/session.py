@@ -20,6 +20,7 @@ from app.chat.messages import Action, Notice, Phase
 from app.chat.page import Page
 from app.chat.talk import Talk
 from app.engine import protocol
+from app.engine.protocol import KEEP_TAIL
 from app.options import LATEST, ChatOptions
 from app.store.preferences import EVERYWHERE, Preferences, Scope
 from app.store.records import Attachment
@@ -204,8 +205,9 @@ class Session:
 
     # ---------------------------------------------------------------- the cache
 
-    def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1) -> None:
-        """Change types, length or window of the cache; empty and negative leave a part as it is.
+    def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL) -> None:
+        """Change types, length or window of the cache; a part is left as it is by an empty name, a
+        negative length, ``KEEP_TAIL``.
 
         Raises:
             CacheTypeError: if there is no such type.
@@ -217,7 +219,7 @@ class Session:
         self.cache.want(n_ctx=n_ctx)
 
     def set_tail(self, tail: int) -> None:
-        """Change the window of exact tokens."""
+        """Change the window of exact tokens: a number, or ``AUTO_TAIL``."""
         self.cache.want(tail=tail)
 
     def next_preset(self, step: int = 1) -> None:
@@ -233,7 +235,7 @@ class Session:
         self.cache.reprefill()
 
     async def preview_cache(
-        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1
+        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL
     ) -> protocol.CachePreview:
         """What a change would need and gain.
 

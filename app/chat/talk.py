@@ -132,7 +132,7 @@ class Talk:
             self._session.page.drop(option.n_drop, reply.message_id)
             self._session.post(news.ConversationOpened())
         else:
-            self._session.cache.want(option.type_k, option.type_v, option.n_ctx or -1)
+            self._session.cache.want(option.type_k, option.type_v, option.n_ctx or -1, option.tail)
         self._generate()
 
     def interrupt(self) -> None:

@@ -32,6 +32,16 @@ def cache_pair(text: str) -> tuple[str, str]:
     return pair.k.name, pair.v.name
 
 
+def window(text: str) -> int:
+    """Read ``256``, ``off`` or ``auto``: a window of newest tokens that stay exact."""
+    from quantize.cache_types import parse_tail
+
+    try:
+        return parse_tail(text)
+    except CacheTypeError as error:
+        raise argparse.ArgumentTypeError(error.message.rstrip(".")) from error
+
+
 def conversation_id(text: str) -> int:
     """Read the number of a conversation."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 63:
@@ -64,6 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     memory.add_argument(
         "--ctx", metavar="N", type=token_count, help="length of the context: 16384, 16k; 0 chooses"
     )
+    memory.add_argument(
+        "--tail", metavar="N", type=window, help="newest tokens that stay exact: 256, off, auto"
+    )
     screen = parser.add_argument_group("screen")
     screen.add_argument("--theme", metavar="NAME", help="colours; the palette in the chat lists the themes")
 
@@ -81,6 +94,8 @@ def options_of(args: argparse.Namespace) -> ChatOptions:
         overrides["type_k"], overrides["type_v"] = args.kv
     if args.ctx is not None:
         overrides["n_ctx"] = args.ctx
+    if args.tail is not None:
+        overrides["tail"] = args.tail
     if args.theme:
         overrides["theme"] = args.theme
     return ChatOptions(model=args.model or args.name, resume=args.resume, overrides=overrides)

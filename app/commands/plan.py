@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.commands.chat import window
+from quantize.cache_types import AUTO_TAIL
 from quantize.errors import ModelNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ctx",
         metavar="N",
         help=f"length of the context in tokens (default: {DEFAULT_N_CTX:,} or the trained length)",
+    )
+    parser.add_argument(
+        "--tail",
+        metavar="N",
+        type=window,
+        default=AUTO_TAIL,
+        help="newest tokens that stay exact beside compressed types: 256, off, auto (default)",
     )
     parser.add_argument(
         "--no-repack", action="store_true", help="without the faster second copy of some weights"
@@ -97,7 +106,7 @@ def _print(
     place: str,
 ) -> int:
     n_ctx = n_ctx or min(DEFAULT_N_CTX, planner.shape.n_ctx_train or DEFAULT_N_CTX)
-    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available)
+    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available, tail=args.tail)
     report = _Report(name, place, header, planner, n_ctx, budget, rows, exact=not args.header_only)
     if args.json:
         print(json.dumps(report.data(), ensure_ascii=False))
@@ -220,7 +229,10 @@ class _Report:
         self.name, self.place, self.header = name, place, header
         self.planner, self.n_ctx = planner, n_ctx
         self.budget, self.rows, self.exact = budget, rows, exact
-        plans = [planner.plan(p, n_ctx) if not planner.refusal(p) else None for p in PRESETS]
+        plans = [
+            planner.plan(p, n_ctx, tail=row.tail) if not row.refused else None
+            for p, row in zip(PRESETS, rows, strict=True)
+        ]
         self.plans: list[MemoryPlan | None] = plans
         self.first = next((p for p in plans if p is not None), None)
 
@@ -247,6 +259,7 @@ class _Report:
                 {
                     "type_k": row.type_k,
                     "type_v": row.type_v,
+                    "tail": row.tail,
                     "bytes_per_token": _whole(row.bytes_per_token),
                     "kv_bytes": row.kv_bytes,
                     "total_bytes": plan.total if plan else 0,
@@ -261,7 +274,7 @@ class _Report:
 
     def lines(self, width: int, *, colour: bool) -> list[str]:
         """For a terminal of ``width`` columns."""
-        from app.engine.words import size
+        from app.engine.words import label, size
         from app.plain_text import one_line
 
         bold, dim, mark, plain = ("\x1b[1m", "\x1b[2m", "\x1b[36m", "\x1b[0m") if colour else ("",) * 4
@@ -274,13 +287,13 @@ class _Report:
         cells = [("cache", "per token", f"at {self.n_ctx:,}", "whole program", "reaches", "", "")]
         longest = max((row.max_ctx for row in self.rows), default=0)
         for row, plan in zip(self.rows, self.plans, strict=True):
-            label = row.type_k if row.type_k == row.type_v else f"{row.type_k}/{row.type_v}"
+            name = label(row.type_k, row.type_v, row.tail)
             if row.refused or plan is None:
-                cells.append((label, "", "", "", "", "", row.refused))
+                cells.append((name, "", "", "", "", "", row.refused))
                 continue
             cells.append(
                 (
-                    label,
+                    name,
                     size(row.bytes_per_token) if row.bytes_per_token else "constant",
                     size(row.kv_bytes),
                     size(plan.total),

@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from app.commands.chat import cache_pair, token_count
+from app.commands.chat import cache_pair, token_count, window
+from quantize.cache_types import AUTO_TAIL
 from quantize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ctx", metavar="N", type=token_count, default=0, help="length of the context: 16384, 16k"
     )
     cache.add_argument(
-        "--tail", metavar="N", type=token_count, default=0, help="newest tokens that stay exact"
+        "--tail",
+        metavar="N",
+        type=window,
+        default=AUTO_TAIL,
+        help="newest tokens that stay exact: 256, off, auto (default)",
     )
     cache.add_argument("--no-repack", action="store_true", help="no second, faster copy of the weights")
     cache.add_argument("--threads", metavar="N", type=_natural, default=0, help="threads; 0 takes the cores")

@@ -14,7 +14,7 @@ from app.engine.native import NO_NATIVE, Native
 from app.engine.protocol import MemoryFigures
 from models.memory import memory
 from models.plan import Planner, StretchRow
-from quantize.cache_types import PRESETS, CachePair
+from quantize.cache_types import PRESETS, CachePair, cache_type
 from quantize.errors import OutOfMemoryError
 
 LIMIT_VARIABLE = "STRETCH_RAM_LIMIT"
@@ -61,6 +61,8 @@ class Budget:
     def __init__(self, planner: Planner, process: Process, native: Native = NO_NATIVE) -> None:
         self.planner = planner
         self.native = native
+        self.windows = native.kernel
+        """Whether there can be exact windows; they are counted then."""
         self._presets = [p for p in PRESETS if native.types or not (p.k.native or p.v.native)]
         self._process = process
 
@@ -80,6 +82,10 @@ class Budget:
         """Bytes of a cache."""
         return self.planner.cache_bytes(settings.pair, settings.n_ctx, tail=settings.tail)
 
+    def rows_bytes(self, settings: CacheSettings) -> int:
+        """Bytes of its rows alone, without an exact window."""
+        return self.planner.cache_bytes(settings.pair, settings.n_ctx)
+
     def context_bytes(self, settings: CacheSettings) -> int:
         """Bytes of a cache and its buffers."""
         plan = self.planner.plan(settings.pair, settings.n_ctx, tail=settings.tail)
@@ -91,7 +97,8 @@ class Budget:
 
     def max_ctx(self, settings: CacheSettings) -> int:
         """The longest context of these types that would fit now, at most the trained one."""
-        return self._row(settings.pair, settings, self.total()).max_ctx
+        row = self.planner.row(settings.pair, n_ctx=settings.n_ctx, budget=self.total(), tail=settings.tail)
+        return row.max_ctx
 
     def default_n_ctx(self, settings: CacheSettings) -> int:
         """The length when none is asked for: what fits of the trained length, at most 8192."""
@@ -117,7 +124,7 @@ class Budget:
     def refusal(self, sentence: str, settings: CacheSettings) -> OutOfMemoryError:
         """The error for something that does not fit, with the longest context per cache type that does."""
         fits = [
-            f"{words.label(row.type_k, row.type_v)} up to {row.max_ctx:,}"
+            f"{words.label(row.type_k, row.type_v, row.tail)} up to {row.max_ctx:,}"
             for row in self.rows(settings)
             if not row.refused and row.max_ctx > 0
         ]
@@ -133,8 +140,14 @@ class Budget:
         total = self.total()
         return tuple(self._row(pair, settings, total) for pair in pairs)
 
+    def without_window(self, row: StretchRow, settings: CacheSettings) -> StretchRow:
+        """The row of the same types if no token is kept exactly."""
+        pair = CachePair(cache_type(row.type_k), cache_type(row.type_v))
+        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=self.total())
+
     def _row(self, pair: CachePair, settings: CacheSettings, total: int) -> StretchRow:
-        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=total, tail=settings.tail)
+        tail = pair.tail(settings.tail_wish, settings.n_ctx) if self.windows else 0
+        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=total, tail=tail)
 
     def figures(self, cache: Cache) -> MemoryFigures:
         """The memory section of the panel."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,9 +14,12 @@ from app.engine.log import EngineLog
 from app.engine.native import Native
 from app.engine.words import label
 from models.geometry import Shape
-from quantize.cache_types import CachePair, cache_type
+from quantize.cache_types import AUTO_TAIL, CachePair, cache_type
 from quantize.errors import CacheTypeError, EngineError, StateError
 from quantize.llama import Context
+from quantize.native import attention
+from quantize.native.tail import Tail
+from quantize.native.window import Layout, reserve
 from quantize.state import SavedState, read_state
 
 
@@ -27,6 +31,17 @@ class CacheSettings:
     type_v: str
     n_ctx: int
     tail: int = 0
+    """Newest tokens that are kept exactly."""
+    tail_wish: int = AUTO_TAIL
+    """What was wished for: a number of tokens, or ``AUTO_TAIL``."""
+
+    def with_tail(self, *, possible: bool) -> CacheSettings:
+        """The same with the window that the wish gives beside these types.
+
+        Args:
+            possible: whether there can be one here.
+        """
+        return replace(self, tail=self.pair.tail(self.tail_wish, self.n_ctx) if possible else 0)
 
     @property
     def pair(self) -> CachePair:
@@ -35,13 +50,29 @@ class CacheSettings:
 
     @property
     def label(self) -> str:
-        """``q8_0/q4_0``."""
+        """``q8_0/q4_0``, ``tq3+256``."""
         return label(self.type_k, self.type_v, self.tail)
+
+    @property
+    def types(self) -> tuple[str, str]:
+        """The names of K's and V's type."""
+        return self.type_k, self.type_v
+
+
+NO_WINDOW = (
+    "There is no window of exact tokens for this model: llama.cpp computes its attention without Stretch's "
+    "kernel (on a GPU, or with heads that the kernel does not take)."
+)
 
 
 def longest_context(shape: Shape) -> int:
     """The longest context that makes sense: the trained length, rounded up as llama.cpp does."""
     return math.ceil(shape.n_ctx_train / 256) * 256 if shape.n_ctx_train else 1 << 24
+
+
+def layout_of(shape: Shape) -> Layout:
+    """The caches of a model with the numbers of their layers."""
+    return Layout(shape.geometry(), shape.layer_numbers())
 
 
 @dataclass
@@ -51,13 +82,22 @@ class Cache:
     context: Context
     settings: CacheSettings
     """With the length that llama.cpp made of the one that was asked for."""
-    kv_bytes: int
-    """Of the cache, from the engine's own words."""
+    row_bytes: int
+    """Of all rows of the cache, from the engine's own words."""
     compute_bytes: int
     """Of the buffers to compute with."""
+    tail: Tail | None = None
+    """The exact window, if there is or was one since it was opened."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the cache and of the exact window beside it. Any thread may ask."""
+        tail = self.tail
+        return self.row_bytes + (max(0, tail.bytes) if tail is not None else 0)
 
     def close(self) -> None:
-        """Free it."""
+        """Free it. Its size is remembered."""
+        self.row_bytes, self.tail = self.kv_bytes, None
         self.context.close()
 
 
@@ -69,6 +109,8 @@ class CacheMaker:
     ) -> None:
         self.shape = shape
         self._native = native
+        self._layout = layout_of(shape)
+        self._refused_windows: dict[tuple[str, str], str] = {}
         self._loaded = loaded
         self._log = log
         self._n_threads = n_threads
@@ -85,10 +127,33 @@ class CacheMaker:
         reason = settings.pair.obstacle(*self._head_dims(), mla=self.shape.mla)
         if reason:
             raise CacheTypeError(reason)
-        if settings.tail:
-            raise CacheTypeError(
-                "A window of exact tokens needs Stretch's own attention kernel, which is not in use here."
-            )
+
+    def window_obstacle(self, settings: CacheSettings) -> str:
+        """Why there cannot be an exact window beside these types, in one sentence; empty if there can.
+
+        Whether llama.cpp gives the attention of this model and the writes of its cache to the kernel
+        is tried once per pair of types, in a cache of the least length.
+        """
+        if not self._native.kernel:
+            reason = self._native.kernel_reason
+            return f"A window of exact tokens needs Stretch's own attention kernel. {reason}"
+        found = self._refused_windows.get(settings.types)
+        if found is None:
+            found = self._refused_windows[settings.types] = "" if self._try_window(settings) else NO_WINDOW
+        return found
+
+    def _try_window(self, settings: CacheSettings) -> bool:
+        before = attention.counters()
+        try:
+            cache = self.open(replace(settings, n_ctx=256, tail=1))
+        except EngineError:
+            return False
+        try:
+            done = cache.context.decode((max(self._loaded.vocabulary.bos, 0),), 0) == 0
+            ran = attention.counters()
+            return done and ran.attention > before.attention and ran.set_rows > before.set_rows
+        finally:
+            cache.close()
 
     def type_ids(self, settings: CacheSettings) -> tuple[int, int]:
         """ggml's ids of K and V.
@@ -110,18 +175,22 @@ class CacheMaker:
             CacheTypeError: if a type does not fit.
         """
         type_k, type_v = self.type_ids(settings)
+        tail = Tail(settings.tail) if settings.tail else None
         self._log.begin_context()
-        context = Context(
-            self._loaded.model,
-            n_ctx=settings.n_ctx,
-            type_k=type_k,
-            type_v=type_v,
-            n_threads=self._n_threads,
-        )
+        with tail or nullcontext():
+            context = Context(
+                self._loaded.model,
+                n_ctx=settings.n_ctx,
+                type_k=type_k,
+                type_v=type_v,
+                n_threads=self._n_threads,
+            )
+        if tail is not None:
+            reserve(tail, self._layout, type_k, type_v, context.n_ubatch)
         context.tiled_attention |= self._native.kernel
-        made = CacheSettings(settings.type_k, settings.type_v, context.n_ctx, settings.tail)
-        kv_bytes = sum(size for _, _, size in self._log.caches) + self._log.recurrent_bytes
-        return Cache(context, made, kv_bytes, self._log.compute_bytes)
+        made = replace(settings, n_ctx=context.n_ctx)
+        row_bytes = sum(size for _, _, size in self._log.caches) + self._log.recurrent_bytes
+        return Cache(context, made, row_bytes, self._log.compute_bytes, tail)
 
     def prove(self, cache: Cache) -> SavedState | None:
         """Decode one token in an empty cache, read its state back and empty it again.
@@ -162,7 +231,7 @@ class CacheMaker:
             return
         exact = [cells * size for (_, size), (cells, _, _) in zip(rows, logged, strict=True)]
         if all(abs(e - size) < 16384 for e, (_, _, size) in zip(exact, logged, strict=True)):
-            cache.kv_bytes = sum(exact) + recurrent
+            cache.row_bytes = sum(exact) + recurrent
 
 
 def _recurrent_bytes(state: SavedState) -> int:

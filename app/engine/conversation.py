@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
+from app.engine.cache import Cache
 from app.engine.checkpoints import Checkpoints
 from app.engine.inbox import Inbox
 from app.engine.pace import Pace
@@ -14,6 +15,7 @@ from app.engine.protocol import Event, Finished, PrefillProgress, Sampling, Text
 from app.engine.sampling import Sampler
 from app.engine.stream import TextStream
 from app.engine.vocabulary import Vocabulary
+from app.engine.window import WindowMarks
 from quantize.errors import EngineError
 from quantize.llama import Context
 
@@ -40,7 +42,8 @@ class Conversation:
 
     def __init__(
         self,
-        context: Context,
+        cache: Cache,
+        marks: WindowMarks,
         vocabulary: Vocabulary,
         prompts: PromptMaker,
         inbox: Inbox,
@@ -65,8 +68,9 @@ class Conversation:
         self._pace = pace
         self._n_swa = n_swa
         self._goal = 0
-        self._checkpoints = Checkpoints(context.model)
-        self._use(context)
+        self._checkpoints = Checkpoints(cache.context.model)
+        self._marks = marks
+        self._use(cache.context)
 
     # ------------------------------------------------------------------ the cache
 
@@ -90,16 +94,18 @@ class Conversation:
         self.context = context
         context.stop_with(self._inbox.stop_flag)
 
-    def move_to(self, context: Context) -> None:
-        """Go on in ``context``, which holds the same tokens."""
+    def move_to(self, cache: Cache) -> None:
+        """Go on in ``cache``, which holds the same tokens."""
         self._checkpoints.cut(0)  # they are of the old types
-        self._use(context)
+        self._marks.follow(cache)
+        self._use(cache.context)
 
     def forget(self) -> None:
         """Empty the cache."""
         self.context.clear()
         self.tokens.clear()
         self._checkpoints.cut(0)
+        self._marks.clear()
 
     def keep(self, n_keep: int) -> tuple[int, str]:
         """Cut the cache back to its first ``n_keep`` tokens.
@@ -121,9 +127,11 @@ class Conversation:
         ):
             del self.tokens[n_keep:]
             self._checkpoints.cut(n_keep)
+            self._marks.restore(n_keep)
             return n_keep, ""
         if n_kept := self._checkpoints.restore(self.context, n_keep):
             del self.tokens[n_kept:]
+            self._marks.restore(n_kept)
             return n_kept, ""
         self.forget()
         why = (
@@ -206,11 +214,14 @@ class Conversation:
         """
         began = perf_counter()
         wanted, n_same = self._prompts.reuse(self.tokens, prompt.tokens)
-        if n_same == len(self.tokens) < len(wanted):
-            self._checkpoints.save(self.context, n_same)  # what follows may be said differently
+        if n_same == len(self.tokens) < len(wanted):  # what follows may be said differently
+            self._checkpoints.save(self.context, n_same)
+            self._marks.save(n_same)
         n_cached, note = self.keep(min(n_same, len(wanted) - 1))  # the last token gives the logits
         notes = (*prompt.notes, note) if note else prompt.notes
         complete = self.read(id, wanted, n_cached)
+        if complete:
+            self._marks.save(len(wanted))  # the reply may be written again
         read_at = perf_counter()
         with Sampler(sampling, self.context.model.n_vocab) as sampler:
             sampler.accept(wanted)

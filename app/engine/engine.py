@@ -125,7 +125,16 @@ class Engine:
         self._session = session
         s = session.cache.settings
         self._outbox.send(
-            Loaded(command.id, session.info, s.type_k, s.type_v, s.tail, s.n_ctx, perf_counter() - began)
+            Loaded(
+                command.id,
+                session.info,
+                s.type_k,
+                s.type_v,
+                s.tail,
+                s.n_ctx,
+                perf_counter() - began,
+                s.tail_wish,
+            )
         )
 
     def _open(self, plan: LoadPlan) -> Session:

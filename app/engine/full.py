@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.engine import words
 from app.engine.prompt import Prompt
-from app.engine.protocol import ContextFull, FullOption, Generate, Turn
+from app.engine.protocol import KEEP_TAIL, ContextFull, FullOption, Generate, Turn
 from app.engine.session import Session
 
 REPLY_ROOM = 32
@@ -53,7 +53,9 @@ def _smaller(needed: int, session: Session) -> list[FullOption]:
     planner = session.budget.planner
     present = planner.bytes_per_token(now.pair)
     options = []
-    for row in session.budget.rows(now):
+    for wished in session.budget.rows(now):
+        tight = wished.tail and wished.max_ctx < needed
+        row = session.budget.without_window(wished, now) if tight else wished
         if row.refused or row.max_ctx < needed or row.bytes_per_token >= present:
             continue
         n_ctx = min(row.max_ctx, max(_round_up(needed), now.n_ctx * GROWTH))
@@ -61,11 +63,13 @@ def _smaller(needed: int, session: Session) -> list[FullOption]:
         options.append(
             FullOption(
                 "smaller",
-                f"Store the cache as {words.label(row.type_k, row.type_v)} and lengthen the context to "
-                f"{words.tokens(n_ctx)}: each token takes {bits:.0%} of the memory, with less precision.",
+                f"Store the cache as {words.label(row.type_k, row.type_v, row.tail)} and lengthen the "
+                f"context to {words.tokens(n_ctx)}: each token takes {bits:.0%} of the memory, with less "
+                "precision.",
                 row.type_k,
                 row.type_v,
                 n_ctx,
+                tail=0 if tight else KEEP_TAIL,
             )
         )
     return options

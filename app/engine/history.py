@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from app.engine.prompt import common_prefix
 from app.engine.states import disk_room
 from quantize.buffers import release
 from quantize.errors import StateError
+from quantize.native.window import Window
 from quantize.state import SavedState, read_state
 
 MAX_KEPT = 4
@@ -26,6 +28,8 @@ class Kept:
     tokens: list[int]
     state: NDArray[np.uint8] | None
     """Its saved state in a file, or None if there was no room to keep it."""
+    window: Window | None = None
+    """What its exact window held."""
 
     def n_exact(self, tokens: list[int]) -> int:
         """How many of the first ``tokens`` it holds."""
@@ -53,6 +57,11 @@ class History:
                 return
             oldest.state = None
 
+    @property
+    def oldest_first(self) -> Sequence[Kept]:
+        """All of them, the first that was made before the others."""
+        return tuple(self._kept)
+
     def pop(self) -> Kept | None:
         """Take the last one back."""
         return self._kept.pop() if self._kept else None
@@ -75,7 +84,7 @@ class History:
     def forget_states(self) -> None:
         """The conversation is another one: what was kept of the old one is worthless."""
         for kept in self._kept:
-            kept.state = None
+            kept.state = kept.window = None
 
     def clear(self) -> None:
         """Forget everything."""

@@ -14,6 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models.stretch_row import StretchRow
+from quantize.cache_types import AUTO_TAIL
+
+KEEP_TAIL = -2
+"""A window in a wish that leaves it as it is."""
 
 # --------------------------------------------------------------------------- shared pieces
 
@@ -98,7 +102,8 @@ class Load:
     """0 asks for the longest that is sensible: the trained length or what fits, at most 8192."""
     type_k: str = "f16"
     type_v: str = "f16"
-    tail: int = 0
+    tail: int = AUTO_TAIL
+    """Newest tokens that are kept exactly where the cache is compressed, or ``AUTO_TAIL``."""
     n_threads: int = 0
     """0 takes the number of physical cores."""
     repack: bool = True
@@ -132,7 +137,7 @@ class Stop:
 class SetCache:
     """Change types, window or length of the cache. Closes with ``CacheChanged``.
 
-    Empty names and negative numbers leave that part as it is. While a reply is being written
+    Empty names, a negative length and ``KEEP_TAIL`` leave that part as it is. While a reply is being written
     the change happens between two tokens and the reply goes on.
     """
 
@@ -140,7 +145,8 @@ class SetCache:
     type_k: str = ""
     type_v: str = ""
     n_ctx: int = -1
-    tail: int = -1
+    tail: int = KEEP_TAIL
+    """Newest tokens to keep exactly, 0 for none, or ``AUTO_TAIL``."""
     reprefill: bool = False
     """Read the conversation again instead of transcoding: slow and exact."""
     preview: bool = False
@@ -214,8 +220,11 @@ class Loaded:
     type_k: str
     type_v: str
     tail: int
+    """Newest tokens that are kept exactly: what there is, not what was wished for."""
     n_ctx: int
     seconds: float
+    tail_wish: int = AUTO_TAIL
+    """What was wished for: a number of tokens, or ``AUTO_TAIL``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +284,8 @@ class FullOption:
     n_ctx: int = 0
     n_drop: int = 0
     """Turns that would be dropped, the system prompt never among them."""
+    tail: int = KEEP_TAIL
+    """0 where it only fits without a window of exact tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +340,7 @@ class CacheChanged:
     reprefilled: bool
     can_undo: bool
     sentence: str
+    tail_wish: int = AUTO_TAIL
 
 
 @dataclass(frozen=True, slots=True)

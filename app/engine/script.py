@@ -88,7 +88,7 @@ class Runner:
             changed.n_ctx,
             changed.type_k,
             changed.type_v,
-            changed.tail,
+            changed.tail_wish,
             load.n_threads,
             load.repack,
             load.n_gpu_layers,

@@ -18,12 +18,13 @@ from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.switch import Switcher
 from app.engine.threads import default_threads
+from app.engine.window import WindowMarks
 from app.paths import cache_dir
 from models.exact import exact_planner
 from models.header import Header
 from models.plan import Planner
 from models.splits import read_model
-from quantize.cache_types import PRESETS, CachePair, cache_type
+from quantize.cache_types import AUTO_TAIL, PRESETS, CachePair, cache_type
 from quantize.errors import EngineError
 
 NO_LAYOUT = "The layout of this model's saved state is not known."
@@ -65,7 +66,7 @@ class Session:
     def load_again(self) -> Load:
         """The command that would bring this session back, empty, with its present cache."""
         s = self.cache.settings
-        return replace(self.load, type_k=s.type_k, type_v=s.type_v, n_ctx=s.n_ctx, tail=s.tail)
+        return replace(self.load, type_k=s.type_k, type_v=s.type_v, n_ctx=s.n_ctx, tail=s.tail_wish)
 
 
 def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPlan:
@@ -79,7 +80,8 @@ def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPl
     path = Path(command.path)
     header = read_model(path)
     names = cache_type(command.type_k).name, cache_type(command.type_v).name
-    settings = CacheSettings(*names, max(0, command.n_ctx), command.tail)
+    wished = CacheSettings(*names, max(0, command.n_ctx), tail_wish=max(AUTO_TAIL, command.tail))
+    settings = wished.with_tail(possible=native.kernel)
     budget = Budget(_planner(path, header, settings.pair, repack=command.repack), process, native)
     longest = longest_context(budget.planner.shape)
     note = ""
@@ -91,8 +93,20 @@ def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPl
             f"The context is {words.tokens(longest)} long, not {command.n_ctx:,}: "
             "the model was trained for no more."
         )
+    settings = settings.with_tail(possible=native.kernel)  # no window is longer than the context
     budget.check_fits(settings)
     return LoadPlan(command, settings, budget, header, note)
+
+
+def _with_window(plan: LoadPlan, maker: CacheMaker) -> tuple[CacheSettings, str]:
+    """The settings with the window that there can be, and why it is not the one that was asked for."""
+    settings = plan.settings
+    wished = settings.pair.tail(settings.tail_wish, settings.n_ctx)
+    obstacle = maker.window_obstacle(settings) if wished else ""
+    if not obstacle:
+        return settings, ""
+    plan.budget.windows = False
+    return replace(settings, tail=0), obstacle if settings.tail_wish > 0 else ""
 
 
 def _planner(path: Path, header: Header, pair: CachePair, *, repack: bool) -> Planner:
@@ -134,12 +148,15 @@ def open_session(
         n_threads = command.n_threads or default_threads()
         maker = CacheMaker(loaded, shape, log, n_threads, plan.budget.native)
         maker.check(plan.settings)
-        cache = maker.open(plan.settings)
+        settings, note = _with_window(plan, maker)
+        cache = maker.open(settings)
         state = maker.prove(cache)
         reason = NO_LAYOUT if state is None else state.obstacle
-        info = loader.describe(loaded, plan.header, shape, reason, (plan.note, *plan.budget.planner.notes))
+        notes = (plan.note, note, *plan.budget.planner.notes)
+        info = loader.describe(loaded, plan.header, shape, reason, notes)
         conversation = Conversation(
-            cache.context,
+            cache,
+            WindowMarks(maker, cache),
             loaded.vocabulary,
             loaded.prompts,
             inbox,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -21,8 +21,10 @@ from app.engine.cache import Cache, CacheMaker, CacheSettings, longest_context
 from app.engine.conversation import Conversation
 from app.engine.history import History, Kept, put_exact_rows
 from app.engine.inbox import Inbox
-from app.engine.protocol import CacheChanged, CachePreview, SetCache
-from app.engine.switch_words import changed, preview, refused
+from app.engine.needs import Needs, needs_of
+from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
+from app.engine.switch_words import changed, no_change, preview, refused
+from app.engine.window import WindowKeeper, window_of
 from quantize.cache_types import cache_type
 from quantize.errors import (
     CacheTypeError,
@@ -32,28 +34,9 @@ from quantize.errors import (
     StretchError,
 )
 from quantize.llama import trim_heap
+from quantize.native.window import Filling, Window
 from quantize.state import SavedState, read_state
-from quantize.transcode import transcode, transcoded_size, working_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a change takes on top of what is taken now, in bytes."""
-
-    state: int
-    """Of the saved state as it is."""
-    new_state: int
-    """Of the transcoded one; 0 if the types stay."""
-    new_in_file: bool
-    """The transcoded state has to be in a file, for memory is short."""
-    both: int
-    """Memory at the peak, with the old and the new context."""
-    one: int
-    """Memory at the peak if the old context is freed first (negative if it gives more than is taken)."""
-    available: int
-    through_file: bool
-    """Both contexts do not fit at once."""
-    fits: bool
+from quantize.transcode import transcode, transcoded_size
 
 
 class Switcher:
@@ -83,6 +66,8 @@ class Switcher:
         self._inbox = inbox
         self._transcodes = transcodes
         self._geometry = maker.shape.geometry()
+        self._windows = WindowKeeper(maker, self.history)
+        self._n_window = 0  # tokens whose exact rows the last change took along
 
     # ------------------------------------------------------------------ what is asked for
 
@@ -97,8 +82,10 @@ class Switcher:
         type_k = cache_type(command.type_k).name if command.type_k else now.type_k
         type_v = cache_type(command.type_v).name if command.type_v else now.type_v
         n_ctx = math.ceil(command.n_ctx / 256) * 256 if command.n_ctx > 0 else now.n_ctx
-        wanted = CacheSettings(type_k, type_v, n_ctx, command.tail if command.tail >= 0 else now.tail)
+        wish = command.tail if command.tail > KEEP_TAIL else now.tail_wish
+        wanted = CacheSettings(type_k, type_v, n_ctx, tail_wish=wish)
         self._maker.check(wanted)
+        wanted = self._with_window(wanted, insists=command.tail > 0)
         needed = self._conversation.n_needed
         if n_ctx < needed:
             raise ContextFullError(
@@ -114,30 +101,25 @@ class Switcher:
             )
         return wanted
 
+    def _with_window(self, wanted: CacheSettings, *, insists: bool) -> CacheSettings:
+        """``wanted`` with the window that there can be.
+
+        Args:
+            insists: the window itself was asked for.
+
+        Raises:
+            CacheTypeError: if it was, and there can be none.
+        """
+        settings = wanted.with_tail(possible=True)
+        obstacle = self._maker.window_obstacle(settings) if settings.tail else ""
+        if obstacle and insists:
+            raise CacheTypeError(obstacle, "/tail off goes on without it.")
+        return replace(settings, tail=0) if obstacle else settings
+
     def needs(self, wanted: CacheSettings, *, reprefill: bool) -> Needs:
         """What the change to ``wanted`` takes."""
-        conversation, old = self._conversation, self.cache
-        state = new_state = work = 0
-        if conversation.n_used and not reprefill:
-            state = old.context.state_size()
-            ratio = self._budget.kv_bytes(wanted) / max(1, self._budget.kv_bytes(old.settings))
-            same_length = ratio * old.settings.n_ctx / wanted.n_ctx
-            if not self._same_types(wanted):
-                new_state = math.ceil(state * same_length) + 65536
-                work = working_bytes(self._geometry)
-        added = self._budget.context_bytes(wanted)
-        available = self._budget.free(old.settings)
-        disk = states.disk_room()
-        both_files = state + new_state <= disk
-        both = (0 if state <= disk else state) + new_state + max(work, added)
-        new_in_file = both > available and both_files
-        if new_in_file:
-            both = max(work, added)
-        one = max(work, added - self._budget.context_bytes(old.settings))
-        fits_both, fits_one = both <= available, one <= available and both_files
-        return Needs(
-            state, new_state, new_in_file, both, one, available, not fits_both, fits_both or fits_one
-        )
+        empty = reprefill or not self._conversation.n_used
+        return needs_of(self.cache, wanted, self._budget, self._geometry, empty=empty)
 
     def preview(self, command: SetCache) -> CachePreview:
         """What a change would need and gain.
@@ -181,8 +163,10 @@ class Switcher:
         """
         wanted = self.target(command)
         reprefill = self._must_reprefill(command.reprefill)
-        if wanted == self.cache.settings and not command.reprefill:
-            return self._changed(command.id, self.cache, 0.0, False, "The cache is already so.")
+        now = self.cache.settings
+        if replace(wanted, tail_wish=now.tail_wish) == now and not command.reprefill:
+            self.cache.settings = wanted  # what is wished for other types may be another
+            return self._changed(command.id, self.cache, 0.0, False, no_change(now, wanted))
         exact = None if reprefill else self.history.exact(wanted, self._conversation.tokens)
         return self._run(command.id, wanted, reprefill, exact, remember=True)
 
@@ -213,62 +197,71 @@ class Switcher:
         self.active = True
         try:
             tokens = list(self._conversation.tokens)
+            window = window_of(old, self._maker) if tokens else None
+            self._n_window = 0
             if reprefill or not tokens:
                 state = None
                 self._reread(id, wanted, free_first=needs.through_file)
             elif needs.through_file:
-                state = self._through_file(wanted, exact)
+                state = self._through_file(wanted, exact, window)
             else:
-                state = self._side_by_side(wanted, exact, needs)
+                state = self._side_by_side(wanted, exact, needs, window)
         finally:
             self.active = False
         trim_heap()
         n_exact = exact.n_exact(tokens) if exact is not None else 0
         if remember:
-            self.history.push(Kept(old.settings, tokens, state))
+            self.history.push(Kept(old.settings, tokens, state, window))
         else:
             self.history.pop()
         seconds = perf_counter() - began
         read_again = reprefill and bool(tokens)
-        said = changed(old, self.cache, len(tokens), read_again, n_exact)
+        said = changed(old, self.cache, len(tokens), read_again, n_exact, self._n_window)
         return self._changed(id, old, seconds, read_again, said)
 
     def _side_by_side(
-        self, wanted: CacheSettings, exact: Kept | None, needs: Needs
+        self, wanted: CacheSettings, exact: Kept | None, needs: Needs, window: Window | None
     ) -> NDArray[np.uint8] | None:
         """Both contexts at once. Returns the old state if it is in a file and so can be kept."""
         in_file = needs.state <= states.disk_room()
         data = self._save(states.in_file if in_file else states.in_memory)
         room = states.in_file if needs.new_in_file else states.in_memory
-        moved = self._transcode(data, wanted, exact, room, consume=not in_file)
-        cache = self._open_with(wanted, moved)
+        filling = self._windows.gather(wanted, self._conversation.tokens, data, window)
+        moved = self._transcode(data, wanted, exact, room, filling, consume=not in_file)
+        cache = self._open_with(wanted, moved, filling)
         self._adopt(cache)
         return data if in_file else None
 
-    def _through_file(self, wanted: CacheSettings, exact: Kept | None) -> NDArray[np.uint8]:
+    def _through_file(
+        self, wanted: CacheSettings, exact: Kept | None, window: Window | None
+    ) -> NDArray[np.uint8]:
         """Free the old context before the new one is made."""
         data = self._save(states.in_file)
-        moved = self._transcode(data, wanted, exact, states.in_file, consume=False)
+        filling = self._windows.gather(wanted, self._conversation.tokens, data, window)
+        moved = self._transcode(data, wanted, exact, states.in_file, filling, consume=False)
         old = self.cache
+        back = self._windows.gather(old.settings, self._conversation.tokens, data, window)
         old.close()
         try:
-            cache = self._open_with(wanted, moved)
+            cache = self._open_with(wanted, moved, filling)
         except StretchError as error:
-            self._go_back(old.settings, data, error)
+            self._go_back(old.settings, data, back, error)
             raise
         self.cache = cache
-        self._conversation.move_to(cache.context)
+        self._conversation.move_to(cache)
         return data
 
-    def _go_back(self, settings: CacheSettings, data: NDArray[np.uint8], reason: StretchError) -> None:
+    def _go_back(
+        self, settings: CacheSettings, data: NDArray[np.uint8], filling: Filling, reason: StretchError
+    ) -> None:
         """After a failure with the old context gone: make it again from its saved state."""
         try:
-            self.cache = self._open_with(settings, data)
+            self.cache = self._open_with(settings, data, filling)
         except StretchError:
             # Not even that: an empty cache, which the next message fills again from its text.
             self.cache = self._maker.open(settings)
             self._conversation.tokens.clear()
-        self._conversation.move_to(self.cache.context)
+        self._conversation.move_to(self.cache)
         reason.hint = reason.hint or "The cache is as it was before."
 
     def _save(self, room: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -285,6 +278,7 @@ class Switcher:
         wanted: CacheSettings,
         exact: Kept | None,
         room: Callable[[int], NDArray[np.uint8]],
+        filling: Filling,
         *,
         consume: bool,
     ) -> NDArray[np.uint8]:
@@ -304,13 +298,14 @@ class Switcher:
         )
         if not whole:
             raise EngineError("The change was stopped; the cache is as it was.")
+        filling.write_into(read_state(out))
         if exact is not None and exact.state is not None:
             n_exact = exact.n_exact(self._conversation.tokens)
             put_exact_rows(out, exact.state, n_exact)
         return out
 
-    def _open_with(self, settings: CacheSettings, data: NDArray[np.uint8]) -> Cache:
-        """A new context that holds ``data``, proven to.
+    def _open_with(self, settings: CacheSettings, data: NDArray[np.uint8], filling: Filling) -> Cache:
+        """A new context that holds ``data``, proven to, with its window filled.
 
         Raises:
             EngineError: if llama.cpp does not make it or refuses the state.
@@ -320,7 +315,11 @@ class Switcher:
             taken = cache.context.load_state(data)
             if not taken or cache.context.last_position() != len(self._conversation.tokens) - 1:
                 raise EngineError("llama.cpp refused the transcoded state.", "The cache is as it was before.")
-            self._maker.measure(cache, read_state(data))
+            state = read_state(data)
+            self._maker.measure(cache, state)
+            if cache.tail is not None:
+                filling.fill(cache.tail, state)
+                self._n_window = filling.n_exact
         except BaseException:
             cache.close()
             raise
@@ -328,7 +327,7 @@ class Switcher:
 
     def _adopt(self, cache: Cache) -> None:
         old, self.cache = self.cache, cache
-        self._conversation.move_to(cache.context)
+        self._conversation.move_to(cache)
         old.close()
 
     def _reread(self, id: int, wanted: CacheSettings, *, free_first: bool) -> None:
@@ -343,12 +342,12 @@ class Switcher:
             if free_first:
                 conversation.tokens.clear()
                 self.cache = self._maker.open(old.settings)
-                conversation.move_to(self.cache.context)
+                conversation.move_to(self.cache)
             raise
         try:
             self._maker.prove(cache)
             conversation.tokens.clear()
-            conversation.move_to(cache.context)
+            conversation.move_to(cache)
             complete = conversation.read(id, tokens, 0, logits=False)
         except BaseException:
             self._after_failed_reread(old, cache, tokens, free_first)
@@ -366,14 +365,13 @@ class Switcher:
             self.cache = new  # the only one there is; it holds what was read
             return
         conversation.tokens[:] = tokens
-        conversation.move_to(old.context)
+        conversation.move_to(old)
         new.close()
 
     # ------------------------------------------------------------------ small things
 
     def _same_types(self, wanted: CacheSettings) -> bool:
-        now = self.cache.settings
-        return (wanted.type_k, wanted.type_v) == (now.type_k, now.type_v)
+        return wanted.types == self.cache.settings.types
 
     def _must_reprefill(self, asked: bool) -> bool:
         return asked or not self._transcodes
@@ -394,6 +392,7 @@ class Switcher:
             reprefilled,
             len(self.history) > 0,
             sentence,
+            now.settings.tail_wish,
         )
 
     def _refusal(self, wanted: CacheSettings, needs: Needs) -> OutOfMemoryError:

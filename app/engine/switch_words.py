@@ -6,12 +6,13 @@ from app.engine import words
 from app.engine.cache import Cache, CacheSettings
 
 
-def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int) -> str:
+def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int, n_window: int) -> str:
     """What a change has done.
 
     Args:
         n_used: tokens in the cache.
         n_exact: how many of them are exactly as they were in an earlier cache of these types.
+        n_window: how many of the newest are exact in the window.
     """
     if now.settings.label == old.settings.label and now.settings.n_ctx != old.settings.n_ctx:
         said = f"The context now holds {words.tokens(now.settings.n_ctx)}: "
@@ -20,6 +21,7 @@ def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int
     said += f"{words.size(now.kv_bytes)} instead of {words.size(old.kv_bytes)}."
     if reprefilled:
         return f"{said} The conversation was read again, exactly."
+    said += _window(now.settings.tail, n_used, n_window)
     if not n_used or not gains_precision(old.settings, now.settings):
         return said
     if n_exact >= n_used:
@@ -30,6 +32,29 @@ def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int
             f"{n_used - n_exact:,} after them does not come back without /reprefill."
         )
     return f"{said} The precision that {old.settings.label} lost does not come back without /reprefill."
+
+
+def _window(tail: int, n_used: int, n_window: int) -> str:
+    """What the exact window holds."""
+    if not tail or not n_used:
+        return ""
+    if n_window >= min(tail, n_used):
+        return f" The newest {words.tokens(n_window)} stay exact."
+    if n_window:
+        return f" Of the newest {words.tokens(tail)} {n_window:,} are exact; the others follow as you go on."
+    return f" The next {words.tokens(tail)} will be kept exactly."
+
+
+def no_change(now: CacheSettings, wanted: CacheSettings) -> str:
+    """Why nothing has to be done."""
+    if now.tail_wish == wanted.tail_wish or wanted.tail_wish <= 0:
+        return "The cache is already so."
+    if not (wanted.pair.k.quantized or wanted.pair.v.quantized):
+        return (
+            f"{wanted.label} keeps every token exactly. The window of {words.tokens(wanted.tail_wish)} comes "
+            "into use with a compressed cache."
+        )
+    return f"The newest {words.tokens(wanted.tail_wish)} are kept exactly already."
 
 
 def gains_precision(old: CacheSettings, new: CacheSettings) -> bool:

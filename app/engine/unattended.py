@@ -8,6 +8,7 @@ from typing import Any
 
 from app.engine.dialogue import Dialogue
 from app.engine.protocol import (
+    KEEP_TAIL,
     Ask,
     CacheChanged,
     ContextFull,
@@ -21,7 +22,7 @@ from app.engine.protocol import (
     Turn,
     UndoCache,
 )
-from quantize.cache_types import parse_pair
+from quantize.cache_types import parse_cache, parse_tail
 from quantize.errors import ContextFullError, UsageError
 
 MAX_REMEDIES = 16
@@ -39,7 +40,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 HELP = (
-    "/kv K[/V], /ctx N, /tail N, /undo, /reprefill, /stats, /system [TEXT], /set NAME VALUE, "
+    "/kv K[/V], /ctx N, /tail N|off|auto, /undo, /reprefill, /stats, /system [TEXT], /set NAME VALUE, "
     "/regenerate, /continue, /edit TEXT, /new"
 )
 
@@ -172,7 +173,9 @@ class Conversation:
             del self.turns[: option.n_drop]
             self.on_drop(option.n_drop)
         else:
-            self.change(SetCache(self.dialogue.next_id(), option.type_k, option.type_v, option.n_ctx))
+            self.change(
+                SetCache(self.dialogue.next_id(), option.type_k, option.type_v, option.n_ctx, option.tail)
+            )
         return True
 
     # ------------------------------------------------------------------ commands
@@ -199,12 +202,14 @@ class Conversation:
         id = self.dialogue.next_id()
         match name.lower():
             case "kv":
-                pair = parse_pair(_needed(name, rest))
-                return self.change(SetCache(id, pair.k.name, pair.v.name))
+                pair, tail = parse_cache(_needed(name, rest))
+                return self.change(
+                    SetCache(id, pair.k.name, pair.v.name, tail=KEEP_TAIL if tail is None else tail)
+                )
             case "ctx":
                 return self.change(SetCache(id, n_ctx=_count(name, rest)))
             case "tail":
-                return self.change(SetCache(id, tail=_count(name, rest)))
+                return self.change(SetCache(id, tail=parse_tail(_needed(name, rest))))
             case "undo":
                 return self.change(UndoCache(id))
             case "reprefill":

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.engine.protocol import Sampling
-from quantize.cache_types import cache_type
+from quantize.cache_types import AUTO_TAIL, MAX_TAIL, cache_type
 from quantize.errors import CacheTypeError, UsageError
 
 _SAMPLING = Sampling()
@@ -51,7 +51,11 @@ class Settings:
         0, "cache", "Length of the context in tokens; 0 lets Stretch choose.", low=0, high=1 << 24
     )
     tail: int = _setting(
-        0, "cache", "Newest tokens that are kept exact beside a compressed cache.", low=0, high=1 << 20
+        AUTO_TAIL,
+        "cache",
+        "Newest tokens that are kept exact beside a compressed cache; 0 keeps none, -1 lets Stretch choose.",
+        low=AUTO_TAIL,
+        high=MAX_TAIL,
     )
     on_full: str = _setting(
         "ask",

@@ -345,6 +345,18 @@ bool st_device_tail_resize(int64_t number, int32_t window, int32_t first) {
     return true;
 }
 
+bool st_device_tail_reserve(int64_t number, int32_t layer, bool value, int32_t n_values, size_t row_bytes,
+                            int32_t n_batch) {
+    st_tail *tail = lock_tail(number);
+    if (tail == NULL) {
+        return false;
+    }
+    const st_cache_id id = {layer, value};
+    const bool done = st_tail_on(tail) && st_tail_reserve(tail, id, n_values, row_bytes, n_batch);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
 bool st_device_tail_fill(int64_t number, int32_t layer, bool value, const int32_t *cells, int32_t n,
                          const float *values, int32_t n_values, const char *packed, size_t row_bytes) {
     st_tail *tail = lock_tail(number);
@@ -358,13 +370,13 @@ bool st_device_tail_fill(int64_t number, int32_t layer, bool value, const int32_
 }
 
 int32_t st_device_tail_read(int64_t number, int32_t layer, bool value, int32_t room, int32_t n_values,
-                            int32_t *cells, uint16_t *values) {
+                            int32_t *cells, uint16_t *values, size_t row_bytes, char *packed) {
     st_tail *tail = lock_tail(number);
     if (tail == NULL) {
         return -1;
     }
     const st_cache_id id = {layer, value};
-    const int32_t n = st_tail_read(tail, id, room, n_values, cells, values);
+    const int32_t n = st_tail_read(tail, id, room, n_values, cells, values, row_bytes, packed);
     pthread_mutex_unlock(&lock);
     return n;
 }

@@ -66,11 +66,13 @@ ST_API void st_device_count(st_device_counters *counters);
 ST_API void st_device_tail_next(int32_t window, int32_t first);
 ST_API int64_t st_device_last(void);
 ST_API bool st_device_tail_resize(int64_t backend, int32_t window, int32_t first);
+ST_API bool st_device_tail_reserve(int64_t backend, int32_t layer, bool value, int32_t n_values, size_t row_bytes,
+                                   int32_t n_batch);
 ST_API bool st_device_tail_fill(int64_t backend, int32_t layer, bool value, const int32_t *cells, int32_t n,
                                 const float *values, int32_t n_values, const char *packed, size_t row_bytes);
 /* The rows of stream 0 that are kept, see st_tail_read(). */
 ST_API int32_t st_device_tail_read(int64_t backend, int32_t layer, bool value, int32_t room, int32_t n_values,
-                                   int32_t *cells, uint16_t *values);
+                                   int32_t *cells, uint16_t *values, size_t row_bytes, char *packed);
 ST_API int64_t st_device_tail_bytes(int64_t backend);
 ST_API int32_t st_device_tail_rows(int64_t backend, int32_t layer, bool value);
 

@@ -2,6 +2,7 @@
 
 #include "f16.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,7 @@ struct st_tail {
     staging stagings[2][N_STAGING]; /* K, V */
     view views[2];
     uint64_t clock;
+    _Atomic size_t bytes; /* as count() found them last */
 };
 
 bool st_cache_id_of(const char *name, st_cache_id *id) {
@@ -137,6 +139,20 @@ static int32_t slots(const st_tail *tail) {
     return tail->first + tail->window;
 }
 
+/* Called when memory was taken or given back. */
+static void count(st_tail *tail) {
+    size_t bytes = 0;
+    for (const side *s = tail->sides; s != NULL; s = s->next) {
+        bytes += rows_bytes(&s->kept);
+    }
+    for (int value = 0; value < 2; value++) {
+        for (int i = 0; i < N_STAGING; i++) {
+            bytes += rows_bytes(&tail->stagings[value][i].batch);
+        }
+    }
+    atomic_store_explicit(&tail->bytes, bytes, memory_order_relaxed);
+}
+
 static void side_clear(side *s) {
     rows_free(&s->kept);
     free(s->head);
@@ -190,7 +206,9 @@ static side *side_of(st_tail *tail, const st_cache *cache) {
     }
     staging_drop(tail, s);
     s->cache = *cache;
-    return side_make(tail, s) ? s : NULL;
+    const bool made = side_make(tail, s);
+    count(tail);
+    return made ? s : NULL;
 }
 
 /* Take row `i` of `from`, of cell `cell`, into the kept ones, in place of the oldest. */
@@ -270,7 +288,12 @@ bool st_tail_write(st_tail *tail, const st_cache *cache, const char *values, siz
     }
     staging *g = staging_for(tail, s);
     commit(tail, g);
-    if (!rows_make(&g->batch, n, cache->n_values, cache->row_bytes)) {
+    const size_t before = rows_bytes(&g->batch);
+    const bool made = rows_make(&g->batch, n, cache->n_values, cache->row_bytes);
+    if (rows_bytes(&g->batch) != before) {
+        count(tail);
+    }
+    if (!made) {
         return false;
     }
     for (int32_t i = 0; i < n; i++) {
@@ -283,6 +306,17 @@ bool st_tail_write(st_tail *tail, const st_cache *cache, const char *values, siz
     g->of = s;
     g->used = ++tail->clock;
     return true;
+}
+
+bool st_tail_reserve(st_tail *tail, st_cache_id id, int32_t n_values, size_t row_bytes, int32_t n_batch) {
+    const st_cache unseen = {id, NULL, n_values, row_bytes, 0, 1};
+    bool done = side_of(tail, &unseen) != NULL;
+    for (int i = 0; i < N_STAGING; i++) {
+        staging *g = &tail->stagings[id.value][i];
+        done = done && g->of == NULL && rows_make(&g->batch, n_batch, n_values, row_bytes);
+    }
+    count(tail);
+    return done;
 }
 
 bool st_tail_fill(st_tail *tail, st_cache_id id, const int32_t *cells, int32_t n, const float *values,
@@ -422,6 +456,7 @@ void st_tail_resize(st_tail *tail, int32_t window, int32_t first) {
         }
         side_clear(&before);
     }
+    count(tail);
 }
 
 void st_tail_free(st_tail *tail) {
@@ -454,22 +489,14 @@ int32_t st_tail_window(const st_tail *tail) {
 }
 
 size_t st_tail_bytes(const st_tail *tail) {
-    size_t bytes = 0;
-    for (const side *s = tail->sides; s != NULL; s = s->next) {
-        bytes += rows_bytes(&s->kept);
-    }
-    for (int value = 0; value < 2; value++) {
-        for (int i = 0; i < N_STAGING; i++) {
-            bytes += rows_bytes(&tail->stagings[value][i].batch);
-        }
-    }
-    return bytes;
+    return atomic_load_explicit(&tail->bytes, memory_order_relaxed);
 }
 
 int32_t st_tail_read(st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
-                     uint16_t *values) {
+                     uint16_t *values, size_t row_bytes, char *packed) {
     const side *s = side_find(tail, id);
-    if (s == NULL || s->head == NULL || s->cache.n_values != n_values) {
+    if (s == NULL || s->head == NULL || s->cache.n_values != n_values ||
+        (packed != NULL && s->cache.row_bytes != row_bytes)) {
         return 0;
     }
     commit_side(tail, s);
@@ -480,6 +507,9 @@ int32_t st_tail_read(st_tail *tail, st_cache_id id, int32_t room, int32_t n_valu
             i < tail->first ? i : tail->first + (s->head[0] + i - tail->first) % tail->window;
         if (s->kept.cell[slot] >= 0) {
             cells[n] = s->kept.cell[slot];
+            if (packed != NULL) {
+                memcpy(packed + (size_t)n * row_bytes, s->kept.packed + (size_t)slot * row_bytes, row_bytes);
+            }
             memcpy(values + (size_t)n * size, s->kept.values + (size_t)slot * size, size * sizeof *values);
             n++;
         }

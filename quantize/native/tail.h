@@ -42,6 +42,10 @@ void st_tail_free(st_tail *tail);
 void st_tail_resize(st_tail *tail, int32_t window, int32_t first);
 bool st_tail_on(const st_tail *tail);
 
+/* Take the memory that a cache with these rows and micro-batches of `n_batch` rows will need, so that it is
+ * known from the beginning. Before anything is computed. False if there is none. */
+bool st_tail_reserve(st_tail *tail, st_cache_id id, int32_t n_values, size_t row_bytes, int32_t n_batch);
+
 /* Rows that were written: exact values (f32, `stride` bytes apart) of the rows `index` (stream * n_cells +
  * cell). Called after the cache has them. False if memory ran out: the tail then forgets this cache. */
 bool st_tail_write(st_tail *tail, const st_cache *cache, const char *values, size_t stride, const int64_t *index,
@@ -57,14 +61,16 @@ bool st_tail_fill(st_tail *tail, st_cache_id id, const int32_t *cells, int32_t n
 const st_exact *st_tail_view(st_tail *tail, const st_cache *cache, int32_t stream0, int32_t n_stream,
                              int32_t n_cells, int32_t n_tokens);
 
-/* The kept rows of stream 0, the oldest first: cells and exact values (f16, n_values per row). How many there
- * are, at most `room`; 0 if the rows have another size. The last micro-batch is among them. */
+/* The kept rows of stream 0, the oldest first: cells, exact values (f16, n_values per row) and, unless
+ * `packed` is NULL, the bytes that the cache made of them. How many there are, at most `room`; 0 if the rows
+ * have another size. The last micro-batch is among them. */
 int32_t st_tail_read(st_tail *tail, st_cache_id id, int32_t room, int32_t n_values, int32_t *cells,
-                     uint16_t *values);
+                     uint16_t *values, size_t row_bytes, char *packed);
 
 int32_t st_tail_window(const st_tail *tail);
-/* Bytes that it holds now, and rows that it keeps of one cache (all streams, without the staging area). */
+/* Bytes that it holds now; any thread may ask. */
 size_t st_tail_bytes(const st_tail *tail);
+/* Rows that it keeps of one cache (all streams, without the staging area). */
 int32_t st_tail_rows(const st_tail *tail, st_cache_id id);
 
 #endif

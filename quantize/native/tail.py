@@ -20,21 +20,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize import ggml
-from quantize.geometry import Geometry
+from quantize.cache_types import DEFAULT_TAIL
 from quantize.native import attention
 from quantize.native.library import load
-from quantize.rotation import hadamard, rotation_k, rotation_v
-from quantize.state import SavedState
-
-WINDOW = 256
-"""Tokens that are read exactly unless it is said otherwise."""
 
 
 class Tail:
     """The exact rows of one context: of its newest ``window`` tokens, and of its first ``first`` cells."""
 
-    def __init__(self, window: int = WINDOW, first: int = 0) -> None:
+    def __init__(self, window: int = DEFAULT_TAIL, first: int = 0) -> None:
         """Choose the sizes; 0 and 0 keep nothing."""
         if window < 0 or first < 0:
             raise ValueError(f"a tail cannot have {min(window, first)} tokens")
@@ -64,7 +58,7 @@ class Tail:
 
     @property
     def bytes(self) -> int:
-        """Bytes held now; it grows with the first tokens. -1 without a context."""
+        """Bytes held now; it grows with the first tokens. -1 without a context. Any thread may ask."""
         return int(self._library.st_device_tail_bytes(self._context)) if self._library else -1
 
     def rows(self, layer: int, side: str) -> int:
@@ -83,6 +77,21 @@ class Tail:
             return False
         self.window, self.first = window, first
         return True
+
+    def reserve(self, layer: int, side: str, n_embd: int, row_bytes: int, n_batch: int) -> bool:
+        """Take the memory that rows of this size need, so that ``bytes`` is the whole from the beginning.
+
+        Args:
+            n_batch: most tokens that the context computes at once (``n_ubatch``).
+
+        Returns:
+            False without a context or without memory.
+        """
+        return self._library is not None and bool(
+            self._library.st_device_tail_reserve(
+                self._context, layer, side == "v", n_embd, row_bytes, n_batch
+            )
+        )
 
     def fill(
         self,
@@ -131,16 +140,42 @@ class Tail:
 
     def read(self, layer: int, side: str, n_embd: int) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
         """The kept rows of the first sequence, oldest first: cells, and values of shape (cells, n_embd)."""
+        cells, values, _ = self._read(layer, side, n_embd, 0)
+        return cells, values
+
+    def exact_rows(
+        self, layer: int, side: str, n_embd: int, row_bytes: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.uint8]]:
+        """The same with the bytes that the cache made of them.
+
+        Returns:
+            cells, values of shape (rows, n_embd), turned as the cache's rows are, and bytes of shape
+            (rows, row_bytes). No row if those of the cache have another size.
+        """
+        return self._read(layer, side, n_embd, row_bytes)
+
+    def _read(
+        self, layer: int, side: str, n_embd: int, row_bytes: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float16], NDArray[np.uint8]]:
         room = self.window + self.first
         cells = np.zeros(room, np.int32)
         values = np.zeros((room, n_embd), np.float16)
+        packed = np.zeros((room, row_bytes), np.uint8)
         n = 0
         if self._library is not None:
             n = self._library.st_device_tail_read(
-                self._context, layer, side == "v", room, n_embd, cells.ctypes.data, values.ctypes.data
+                self._context,
+                layer,
+                side == "v",
+                room,
+                n_embd,
+                cells.ctypes.data,
+                values.ctypes.data,
+                row_bytes,
+                packed.ctypes.data if row_bytes else None,
             )
         n = max(n, 0)
-        return cells[:n], values[:n]
+        return cells[:n], values[:n], packed[:n]
 
 
 def _declared() -> Any:
@@ -150,92 +185,20 @@ def _declared() -> Any:
         ("st_device_tail_next", None, (number, number)),
         ("st_device_last", size, ()),
         ("st_device_tail_resize", flag, (size, number, number)),
+        ("st_device_tail_reserve", flag, (size, number, flag, number, ctypes.c_size_t, number)),
         (
             "st_device_tail_fill",
             flag,
             (size, number, flag, pointer, number, pointer, number, pointer, ctypes.c_size_t),
         ),
-        ("st_device_tail_read", number, (size, number, flag, number, number, pointer, pointer)),
+        (
+            "st_device_tail_read",
+            number,
+            (size, number, flag, number, number, pointer, pointer, ctypes.c_size_t, pointer),
+        ),
         ("st_device_tail_bytes", size, (size,)),
         ("st_device_tail_rows", number, (size, number, flag)),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
-
-
-def fill_window(
-    tail: Tail,
-    source: SavedState,
-    switched: SavedState,
-    geometry: Geometry,
-    *,
-    layers: Sequence[Sequence[int]] | None = None,
-    before: Tail | None = None,
-) -> int:
-    """After a switch of types: the newest rows get the values that the old cache had.
-
-    Call it when the new context has loaded ``switched`` and has computed nothing yet.
-
-    Args:
-        tail: of the new context.
-        source: the state in the old types.
-        switched: the same in the new types (``quantize.transcode``), as it was loaded.
-        geometry: of the model.
-        layers: per part of the geometry the numbers of its layers in the model; may be left out for
-            a model whose cache has one part with all layers.
-        before: tail of the old context, read while that was open: its rows count where they are
-            what the old cache was made from.
-
-    Returns:
-        Rows that were filled, all layers and sides together.
-    """
-    numbers = layers or [range(len(part)) for part in geometry.parts]
-    filled = 0
-    for old, new, heads, of_part in zip(source.parts, switched.parts, geometry.parts, numbers, strict=True):
-        n = min(tail.window, new.n_cells)
-        if not n or old.v_trans or new.v_trans or old.n_stream > 1:
-            continue
-        cells = np.arange(new.n_cells - n, new.n_cells, dtype=np.int32)
-        for side, rotation in (("k", rotation_k), ("v", rotation_v)):
-            dims = {getattr(h, f"head_dim_{side}") for h in heads}
-            first = getattr(geometry.first, f"head_dim_{side}")
-            for layer, rows, target in zip(of_part, getattr(old, side), getattr(new, side), strict=True):
-                formats = ggml.row_format(rows.type_id), ggml.row_format(target.type_id)
-                packed = source.rows(rows)[-n:]
-                exact = _values(formats[0], packed)
-                if before is not None:
-                    _put_exact(exact, packed, cells, formats[0], *before.read(layer, side, exact.shape[1]))
-                if rows.type_id == target.type_id and before is None:
-                    continue
-                turns = [rotation(f.quantized, dims, first) for f in formats]
-                if turns[0] != turns[1]:
-                    hadamard(exact.reshape(-1), max(turns))
-                filled += n * tail.fill(layer, side, cells, exact, switched.rows(target)[-n:])
-    return filled
-
-
-def _values(fmt: ggml.RowFormat, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    contiguous = np.ascontiguousarray(rows)
-    values = np.empty((len(rows), rows.shape[1] // fmt.type_size * fmt.block_size), np.float32)
-    ggml.dequantize(fmt, contiguous, values)
-    return values
-
-
-def _put_exact(
-    into: NDArray[np.float32],
-    packed: NDArray[np.uint8],
-    cells: NDArray[np.int32],
-    fmt: ggml.RowFormat,
-    exact_cells: NDArray[np.int32],
-    exact: NDArray[np.float16],
-) -> None:
-    """Replace the rows of ``into`` by exact ones that give the same bytes in the old cache."""
-    where = {int(cell): i for i, cell in enumerate(cells)}
-    for cell, row in zip(exact_cells, exact, strict=True):
-        i = where.get(int(cell))
-        if i is not None:
-            values, again = row.astype(np.float32), np.empty(packed.shape[1], np.uint8)
-            ggml.quantize(fmt, values, again)
-            if np.array_equal(again, packed[i]):
-                into[i] = values

@@ -7,23 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.chat.cache_control import CacheControl, CacheState, bits, next_preset, presets
-from app.engine.protocol import CacheChanged, SetCache
-from quantize.cache_types import CACHE_TYPES, PRESETS
+from app.engine.protocol import KEEP_TAIL, CacheChanged, SetCache
+from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, PRESETS, parse_pair
 from quantize.errors import CacheTypeError
 from tests.panel.figures import ROWS, row
 
 names = st.sampled_from(sorted(CACHE_TYPES))
 wishes = st.tuples(
-    st.one_of(st.just(""), names), st.one_of(st.just(""), names), st.sampled_from([-1, 2048, 8192])
+    st.one_of(st.just(""), names),
+    st.one_of(st.just(""), names),
+    st.sampled_from([-1, 2048, 8192]),
+    st.sampled_from([KEEP_TAIL, AUTO_TAIL, 0, 64]),
 )
 
 
 def changed(command: SetCache, now: CacheState) -> CacheChanged:
     """What an engine that does as it is told answers."""
     state = now.changed(command.type_k, command.type_v, command.n_ctx, command.tail)
-    return CacheChanged(
-        command.id, state.type_k, state.type_v, state.tail, state.n_ctx, 0, 0, 0, 0, 0.1, False, True, ""
-    )
+    pair = parse_pair(f"{state.type_k}/{state.type_v}")
+    tail = pair.tail(state.tail, state.n_ctx)
+    types = (state.type_k, state.type_v)
+    return CacheChanged(command.id, *types, tail, state.n_ctx, 0, 0, 0, 0, 0.1, False, True, "", state.tail)
 
 
 def test_a_change_is_sent_once() -> None:
@@ -38,7 +42,7 @@ def test_a_change_is_sent_once() -> None:
 
 @given(st.lists(wishes, min_size=1, max_size=12), st.data())
 def test_whatever_is_pressed_the_last_wish_is_reached(
-    pressed: list[tuple[str, str, int]], data: st.DataObject
+    pressed: list[tuple[str, str, int, int]], data: st.DataObject
 ) -> None:
     control = CacheControl()
     control.settled(CacheState("f16", "f16", 4096))
@@ -51,9 +55,9 @@ def test_whatever_is_pressed_the_last_wish_is_reached(
         if command is not None:
             sent.append(command)
 
-    for type_k, type_v, n_ctx in pressed:
-        control.want(type_k, type_v, n_ctx)
-        wanted = wanted.changed(type_k, type_v, n_ctx)
+    for wish in pressed:
+        control.want(*wish)
+        wanted = wanted.changed(*wish)
         send()
         if sent and data.draw(st.booleans()):
             control.done(changed(sent.pop(), control.now))

@@ -87,8 +87,8 @@ class Harness:
         command = Generate(self.next_id(), tuple(turns), sampling, prefix)
         return self.ask(command, Finished)
 
-    def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, **more: bool) -> CacheChanged:
-        return self.ask(SetCache(self.next_id(), type_k, type_v, n_ctx, **more), CacheChanged)
+    def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, **more: int) -> CacheChanged:
+        return self.ask(SetCache(self.next_id(), type_k, type_v, n_ctx, **more), CacheChanged)  # type: ignore[arg-type]
 
     def chunks(self, id: int) -> str:
         """The text that was streamed for a command."""

@@ -106,7 +106,7 @@ def test_what_memory_does_not_allow_is_not_offered(
     assert "longer" not in actions and "smaller" in actions and "drop" in actions
     for option in choice.options:
         if option.action == "smaller":
-            tight.set_cache(option.type_k, option.type_v, option.n_ctx)
+            tight.set_cache(option.type_k, option.type_v, option.n_ctx, tail=option.tail)
             assert tight.generate(long_talk(40)).n_generated > 0
             break
     tight.client.close()

@@ -101,7 +101,8 @@ def test_a_script_prints_one_object_per_turn(stretch_run: Run, synthetic: Synthe
         "/new",
         "Hello.",
     )
-    done = stretch_run(str(synthetic("llama")), "--script", lines, "--json", "-n", "12", "--ctx", "1024")
+    arguments = ("--json", "-n", "12", "--ctx", "1024", "--tail", "off")
+    done = stretch_run(str(synthetic("llama")), "--script", lines, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     found = events(done)
     kinds = [e["event"] for e in found]
@@ -120,6 +121,41 @@ def test_a_script_prints_one_object_per_turn(stretch_run: Run, synthetic: Synthe
     assert (longer["n_ctx"], undone["n_ctx"], reread["reprefilled"]) == (2048, 1024, True)
     assert "Be brief." in found[9]["message"]
     assert found[-1]["n_prompt"] < second["n_prompt"]
+
+
+def test_a_window_is_asked_for_in_a_script(
+    stretch_run: Run, environment: dict[str, str], synthetic: Synthetic, tmp_path: Path
+) -> None:
+    environment["STRETCH_KERNEL"] = "own"
+    lines = script(
+        tmp_path,
+        FILLER,
+        "/kv tq3",
+        "/tail 64",
+        "/kv tq2+32",
+        "/tail off",
+        "/tail auto",
+        "/tail much",
+        "/kv f16",
+    )
+    done = stretch_run(str(synthetic("llama")), "--script", lines, "--json", "-n", "3", "--ctx", "1024")
+    changes = [e for e in events(done) if e["event"] == "kv"]
+    assert [(e["type_k"], e["tail"]) for e in changes] == [
+        ("tq3", 256),
+        ("tq3", 64),
+        ("tq2", 32),
+        ("tq2", 0),
+        ("tq2", 256),
+        ("f16", 0),
+    ]
+    (error,) = [e for e in events(done) if e["event"] == "error"]
+    assert "'much'" in error["message"] and "off" in error["hint"]
+    environment["STRETCH_KERNEL"] = "stock"
+    done = stretch_run(str(synthetic("llama")), "--script", lines, "--json", "-n", "3", "--ctx", "1024")
+    changes = [e for e in events(done) if e["event"] == "kv"]
+    assert {e["tail"] for e in changes} == {0}
+    errors = [e["message"] for e in events(done) if e["event"] == "error"]
+    assert len(errors) == 3 and all("attention kernel" in e for e in errors[:2])
 
 
 def test_a_failing_line_is_reported_and_the_script_goes_on(

@@ -54,7 +54,7 @@ def tiny(engine: Harness, synthetic: Synthetic) -> Harness:
 
 def test_the_conversation_stays(tiny: Harness) -> None:
     before = status(tiny)
-    changed = tiny.set_cache("q8_0", "q4_0")
+    changed = tiny.set_cache("q8_0", "q4_0", tail=0)
     assert (changed.type_k, changed.type_v, changed.n_ctx) == ("q8_0", "q4_0", 1024)
     assert changed.bytes_before == before.memory.kv_measured == before.memory.kv_predicted
     after = status(tiny)

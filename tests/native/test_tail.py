@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import llama_cpp.llama_cpp as L
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,8 @@ from quantize.cache_types import cache_type
 from quantize.geometry import Geometry
 from quantize.llama import Context, Model, send_log_to
 from quantize.native import attention, register_types
-from quantize.native.tail import Tail, fill_window
+from quantize.native.tail import Tail
+from quantize.native.window import Filling, Layout, Source, Window, gather, read_window
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 from tests.synthetic import SyntheticModels
@@ -175,12 +177,15 @@ def test_rewriting_the_end_replaces_its_rows(model: Model) -> None:
     assert distance(straight, edited) < distance(straight, without)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(
             st.tuples(st.just("read"), st.integers(1, 90)),
             st.tuples(st.just("trim"), st.integers(0, 60)),
+            st.tuples(st.just("shift"), st.integers(1, 40)),
+            st.tuples(st.just("edit"), st.integers(1, 60)),
+            st.tuples(st.just("fork"), st.integers(1, 30)),
             st.tuples(st.just("resize"), st.integers(0, 80)),
             st.tuples(st.just("save"), st.just(0)),
             st.tuples(st.just("restore"), st.just(0)),
@@ -199,7 +204,8 @@ def test_whatever_is_done_to_the_cache_a_full_window_reads_only_true_rows(
     tail = Tail(64)
     saved: NDArray[np.uint8] | None = None
     saved_at = n = 0
-    with context(model, "q8_0", tail) as c, context(model, "q8_0") as plain:
+    both = {"n_seq_max": 2, "n_outputs_max": 2, "n_ctx": 1024}
+    with context(model, "q8_0", tail, **both) as c, context(model, "q8_0", **both) as plain:
         for what, number in steps:
             if what == "read" and n + number < 500:
                 ids = rng.integers(5, model.n_vocab - 5, number).tolist()
@@ -208,6 +214,25 @@ def test_whatever_is_done_to_the_cache_a_full_window_reads_only_true_rows(
             elif what == "trim":
                 n = max(0, n - number)
                 assert c.remove(n) and plain.remove(n)
+            elif what == "shift" and n > number + 8:  # the tokens after the first four move back
+                for one in (c, plain):
+                    assert one.remove(4, 4 + number)
+                    L.llama_memory_seq_add(one.memory, 0, 4 + number, -1, -number)
+                n -= number
+            elif what == "edit" and n:  # the newest tokens are said differently
+                at = max(0, n - number)
+                ids = rng.integers(5, model.n_vocab - 5, n - at).tolist()
+                assert c.remove(at) and plain.remove(at)
+                assert distance(feed(plain, ids, at), feed(c, ids, at)) < 0.1
+            elif what == "fork" and n and n + number < 500:  # another branch with the same beginning
+                ids = rng.integers(5, model.n_vocab - 5, number).tolist()
+                results = []
+                for one in (c, plain):
+                    L.llama_memory_seq_rm(one.memory, 1, -1, -1)
+                    L.llama_memory_seq_cp(one.memory, 0, 1, -1, -1)
+                    assert one.decode(ids, n, seq=1) == 0
+                    results.append(one.logits().copy())
+                assert distance(*results) < 0.1
             elif what == "resize":
                 tail.resize(number)
             elif what == "save" and n:
@@ -241,6 +266,19 @@ def in_types(state: SavedState, name: str) -> SavedState:
     return read_state(out)
 
 
+def filling(state: SavedState, name: str, window: Window | None = None, n: int = 200) -> Filling:
+    """The newest rows of ``state`` for a cache of other types."""
+    id = cache_type(name).variant(HEAD_DIM).id
+    sources = [Source(state, window, state.n_cells)]
+    return gather(n, sources, state, Layout.plain(GEOMETRY), id, id)
+
+
+def window_of(tail: Tail, name: str) -> Window:
+    """What the tail of a cache with this type holds."""
+    id = cache_type(name).variant(HEAD_DIM).id
+    return read_window(tail, Layout.plain(GEOMETRY), id, id, lambda n: np.zeros(n, np.uint8))
+
+
 @pytest.mark.parametrize("name", ("q2_0", "tq2"))
 def test_filling_the_window_after_a_switch(model: Model, name: str) -> None:
     """A window over all that was switched reads it as the f16 cache had it, in spite of the rotation."""
@@ -253,7 +291,9 @@ def test_filling_the_window_after_a_switch(model: Model, name: str) -> None:
     tail = Tail(200)
     with context(model, name, tail) as c:
         assert c.load_state(switched.data)
-        assert fill_window(tail, state, switched, GEOMETRY) == 2 * 2 * 150
+        rows = filling(state, name)
+        assert rows.n_exact == 150
+        rows.fill(tail, switched)
         got = feed(c, more, 150)
     with context(model, name, Tail(200)) as c:
         assert c.load_state(switched.data)
@@ -276,7 +316,9 @@ def test_a_window_goes_with_the_conversation_from_one_compressed_cache_to_anothe
             switched = in_types(state, "q2_0")
             with context(model, "q2_0", after) as d:
                 assert d.load_state(switched.data)
-                fill_window(after, state, switched, GEOMETRY, before=before if carried else None)
+                rows = filling(state, "q2_0", window_of(before, "tq2") if carried else None)
+                assert rows.n_exact == (120 if carried else 0)
+                rows.fill(after, switched)
                 results.append(feed(d, more, 120))
     assert distance(want, results[1]) < 0.05 < distance(want, results[0])
 
@@ -305,3 +347,64 @@ def test_without_the_kernel_a_tail_does_nothing() -> None:
     assert tail.bytes == -1 and tail.rows(0, "k") == 0 and not tail.resize(5)
     with pytest.raises(ValueError, match="cannot have -1 tokens"):
         Tail(-1)
+
+
+def test_the_window_goes_into_the_rows_of_a_finer_cache(model: Model) -> None:
+    """tq2 with a window, then f16: the newest tokens are exact there, not what tq2 made of them."""
+    ids, more = tokens(model, 120, 1), tokens(model, 8, 2)
+    with context(model, "f16") as c:
+        feed(c, ids)
+        exact = saved_state(c)
+    tail = Tail(40)
+    with context(model, "tq2", tail) as c:
+        feed(c, ids)
+        state = saved_state(c)
+        rows = filling(state, "f16", window_of(tail, "tq2"), n=40)
+    assert rows.n_exact == 40
+    switched = in_types(state, "f16")
+    before = [switched.rows(k).copy() for k in switched.parts[0].k]
+    rows.write_into(switched)
+    for old, new, want in zip(before, switched.parts[0].k, exact.parts[0].k, strict=True):
+        values, true = (x.view(np.float16).astype(np.float32) for x in (switched.rows(new), exact.rows(want)))
+        assert np.array_equal(old[:80], switched.rows(new)[:80])
+        if new is switched.parts[0].k[0]:  # later layers have seen the compressed rows of the older tokens
+            assert distance(true[80:], values[80:]) < 0.002
+            assert distance(true[:80], values[:80]) > 0.1
+    with context(model, "f16") as c:
+        assert c.load_state(switched.data)
+        assert np.isfinite(feed(c, more, 120)).all()
+
+
+def test_exact_rows_are_found_in_the_first_cache_that_held_them(model: Model) -> None:
+    """f16, then tq2 without a window, then tq2 with one: the f16 rows that were kept for an undo count,
+    as far as the conversation is the same."""
+    ids = tokens(model, 100, 1)
+    with context(model, "f16") as c:
+        feed(c, ids)
+        first = saved_state(c)
+    now = in_types(first, "tq2")
+    id = cache_type("tq2").variant(HEAD_DIM).id
+    for n_valid, n_exact in ((100, 30), (90, 20), (70, 0)):
+        sources = [Source(first, None, n_valid), Source(now, None, 100)]
+        rows = gather(30, sources, now, Layout.plain(GEOMETRY), id, id)
+        assert rows.n_exact == n_exact
+        assert {len(f.cells) for f in rows.found} == {n_exact}
+
+
+def test_rows_are_found_by_position_and_not_by_cell(model: Model) -> None:
+    """A cache whose cells are in another order than its tokens (a sliding window that went round)."""
+    ids = tokens(model, 60, 1)
+    with context(model, "f16") as c:
+        feed(c, ids)
+        state = saved_state(c)
+    order = np.r_[20:60, 0:20]
+    turned = read_state(state.data.copy())
+    turned.positions()[:] = state.positions()[order]
+    for mine, theirs in zip(
+        (*turned.parts[0].k, *turned.parts[0].v), (*state.parts[0].k, *state.parts[0].v), strict=True
+    ):
+        turned.rows(mine)[:] = state.rows(theirs)[order]
+    plain, other = filling(state, "tq2", n=25), filling(turned, "tq2", n=25)
+    for a, b in zip(plain.found, other.found, strict=True):
+        assert np.array_equal(order[b.cells], a.cells)
+        assert np.array_equal(a.values, b.values)

@@ -100,6 +100,7 @@ def loaded(**changes: object) -> Loaded:
         "tail": 0,
         "n_ctx": 16_384,
         "seconds": 1.2,
+        "tail_wish": 0,
     }
     return Loaded(**{**figures, **changes})  # type: ignore[arg-type]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from app.engine.protocol import CachePreview, Loaded, Status
-from quantize.cache_types import cache_type
+from app.engine.protocol import KEEP_TAIL, CachePreview, Loaded, Status
+from quantize.cache_types import AUTO_TAIL, cache_type, parse_pair
 from quantize.errors import OutOfMemoryError
 from tests.panel import figures
 
@@ -26,7 +26,7 @@ class Figures:
         return int(self.values_per_token * bits / 8 * n_ctx)
 
     async def preview_cache(
-        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1
+        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL
     ) -> CachePreview:
         self.asked.append((type_k, type_v, n_ctx))
         if self.refuse or self.status is None:
@@ -36,11 +36,14 @@ class Figures:
         n_ctx = now.n_ctx if n_ctx < 0 else n_ctx
         before = self.bytes_of(now.type_k, now.type_v, now.n_ctx)
         after = self.bytes_of(type_k, type_v, n_ctx)
+        wish = tail if tail != KEEP_TAIL or self.loaded is None else self.loaded.tail_wish
+        window = parse_pair(f"{type_k}/{type_v}").tail(max(wish, AUTO_TAIL))
+        after += 4 * self.values_per_token * window
         return CachePreview(
             id=1,
             type_k=type_k,
             type_v=type_v,
-            tail=0,
+            tail=window,
             n_ctx=n_ctx,
             bytes_before=before,
             bytes_after=after,

@@ -8,6 +8,8 @@ import pytest
 
 from app.chat.messages import CacheWanted
 from app.chat.screens.cache_chooser import CacheChooser, going_up
+from app.engine.protocol import KEEP_TAIL
+from quantize.cache_types import AUTO_TAIL
 from tests.panel import figures
 from tests.panel.host import Host, until
 from tests.panel.source import Figures
@@ -56,6 +58,46 @@ async def test_enter_on_the_present_setting_only_closes() -> None:
         await pilot.press("enter")
         assert host.wishes == []
         await until(pilot, lambda: host.screen is not screen)
+
+
+async def test_the_window_is_chosen_below_the_types() -> None:
+    """Tab goes on to it, left and right move; what it comes to with these types is said beside it."""
+    host, screen, _ = chooser_in_host(Figures(loaded=figures.loaded(tail_wish=AUTO_TAIL)))
+    async with host.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: "newest 256 tokens" in screen._tail.plain_text)
+        assert "[auto]" in screen._tail.plain_text and screen.tail == AUTO_TAIL
+        await pilot.press("tab", "tab", "right", "right", "right")
+        await until(pilot, lambda: "newest 128 tokens" in screen._tail.plain_text)
+        assert "q8_0/q4_0+128" in screen._preview.plain_text
+        await pilot.press("tab", "home", "down", "tab", "home", "down")
+        assert screen.types == ("f16", "f16")
+        await until(pilot, lambda: "every token is exact" in screen._tail.plain_text)
+        await pilot.press("shift+tab", "end", "enter")
+        await until(pilot, lambda: host.wishes)
+        (wish,) = host.wishes
+        assert isinstance(wish, CacheWanted)
+        assert (wish.type_v, wish.tail) == ("f16", 128)
+
+
+async def test_a_window_alone_is_a_change_and_no_wish_leaves_it() -> None:
+    loaded = figures.loaded(tail_wish=100)
+    host, screen, _ = chooser_in_host(Figures(loaded=loaded))
+    async with host.run_test(size=(100, 40)) as pilot:
+        await until(pilot, lambda: "[100]" in screen._tail.plain_text)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: host.wishes)
+        (wish,) = host.wishes
+        assert isinstance(wish, CacheWanted) and wish.tail == KEEP_TAIL
+    host, screen, _ = chooser_in_host(Figures(loaded=figures.loaded(tail_wish=AUTO_TAIL)))
+    async with host.run_test(size=(100, 40)) as pilot:
+        await pilot.pause()
+        assert await pilot.click("#tail", offset=(19, 0))
+        assert screen.tail == 0 and "no token" in screen._tail.plain_text
+        await pilot.press("enter")
+        await until(pilot, lambda: host.wishes)
+        (wish,) = host.wishes
+        assert isinstance(wish, CacheWanted)
+        assert (wish.type_k, wish.type_v, wish.tail) == ("q8_0", "q4_0", 0)
 
 
 async def test_the_exact_way_is_asked_for() -> None:

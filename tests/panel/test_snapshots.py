@@ -25,6 +25,7 @@ from app.chat.screens.model_picker import ModelPicker
 from app.chat.screens.model_rows import ModelRow
 from app.chat.screens.settings_screen import SettingsScreen
 from app.chat.session import Session
+from quantize.cache_types import AUTO_TAIL
 from tests.panel import figures
 from tests.panel.figures import MIB
 from tests.panel.host import Host, until
@@ -113,7 +114,8 @@ def test_panel_without_figures(snap_compare: Compare) -> None:
 @sizes(TINY, SMALL, LARGE)
 def test_cache_chooser(snap_compare: Compare, size: tuple[int, int]) -> None:
     """K and V side by side with the preview."""
-    host = Host(screen=CacheChooser(Figures()))
+    source = Figures(loaded=figures.loaded(tail_wish=AUTO_TAIL))
+    host = Host(screen=CacheChooser(source))
     assert snap_compare(host, press=["down", "down"], terminal_size=size)
 
 

@@ -9,6 +9,7 @@ import pytest
 from app.chat.messages import CacheWanted, PanelLeft, PreviewWanted
 from app.chat.panel.stretch_table import StretchTable
 from app.chat.panel.stretch_view import gain_sentence
+from app.engine.protocol import KEEP_TAIL
 from tests.panel import figures
 from tests.panel.host import Host, until
 
@@ -32,7 +33,7 @@ async def test_the_arrows_preview_and_enter_switches() -> None:
         assert [w for w in host.wishes if isinstance(w, PreviewWanted)][-1].type_k == "q4_0"
         await until(pilot, lambda: [w for w in host.wishes if isinstance(w, CacheWanted)])
         (wanted,) = [w for w in host.wishes if isinstance(w, CacheWanted)]
-        assert (wanted.type_k, wanted.type_v, wanted.tail, wanted.n_ctx) == ("q4_0", "q4_0", 0, -1)
+        assert (wanted.type_k, wanted.type_v, wanted.tail, wanted.n_ctx) == ("q4_0", "q4_0", KEEP_TAIL, -1)
 
 
 async def test_the_setting_in_use_is_marked_and_is_not_switched_to() -> None:

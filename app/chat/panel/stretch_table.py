@@ -169,7 +169,7 @@ class StretchTable(Lines, can_focus=True):
         if row is None or row.refused or same_setting(row, *self._setting):
             self.app.bell()
             return
-        self.post_message(CacheWanted(row.type_k, row.type_v, tail=row.tail))
+        self.post_message(CacheWanted(row.type_k, row.type_v))
 
     def action_leave(self) -> None:
         """Give the focus back without a change."""
@@ -199,7 +199,7 @@ class StretchTable(Lines, can_focus=True):
     def _ask_preview(self) -> None:
         row = self.row_under_cursor
         if row is not None and not row.refused and not same_setting(row, *self._setting):
-            self.post_message(PreviewWanted(row.type_k, row.type_v, row.tail))
+            self.post_message(PreviewWanted(row.type_k, row.type_v))
         self.redraw()
 
     def _see_cursor(self) -> None:

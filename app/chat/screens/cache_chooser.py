@@ -1,4 +1,4 @@
-"""Choose the types of K and of V, with what the switch would need and gain."""
+"""Choose the types of K and of V and the exact window, with what the switch would need and gain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from app.chat.screens.dialog import Dialog
 from app.chat.screens.figures_source import FiguresSource
 from app.chat.screens.row_list import Draw, Row, RowList
 from app.chat.screens.switch_preview import SwitchPreview
-from quantize.cache_types import CACHE_TYPES, CacheType
+from app.chat.screens.tail_choice import TailChoice
+from app.engine.protocol import KEEP_TAIL
+from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, CacheType
 from quantize.errors import CacheTypeError, StretchError
 
 _MOST_BITS = 16.0
@@ -27,18 +29,19 @@ _MOST_BITS = 16.0
 
 
 class CacheChooser(Dialog):
-    """Two lists side by side; what is under the two cursors is previewed."""
+    """Two lists side by side and a row of windows; what is chosen in them is previewed."""
 
     CSS_PATH = Dialog.sheets("cache_chooser.tcss")
-    HEADING = "Types of the cache"
+    HEADING = "The cache"
     AUTO_FOCUS = "#keys"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "switch", "switch"),
-        Binding("tab,left,right", "other_list", "K or V", key_display="tab"),
+        Binding("tab", "go_on(1)", "K, V, exact", key_display="tab"),
+        Binding("left,right", "other_list", "K or V", show=False),
         Binding("equals_sign,b", "both", "both alike", key_display="="),
         Binding("r", "reprefill", "read again", key_display="r"),
-        Binding("shift+tab", "other_list", show=False),
+        Binding("shift+tab", "go_on(-1)", show=False),
     ]
 
     def __init__(self, session: FiguresSource) -> None:
@@ -46,6 +49,7 @@ class CacheChooser(Dialog):
         self._session = session
         self._keys = RowList(id="keys")
         self._values = RowList(id="values")
+        self._tail = TailChoice()
         self._note = TypeNote()
         self._preview = SwitchPreview()
 
@@ -55,6 +59,7 @@ class CacheChooser(Dialog):
             Vertical(ListHead("V", "values"), self._values),
             id="lists",
         )
+        yield self._tail
         yield self._note
         yield self._preview
 
@@ -65,6 +70,7 @@ class CacheChooser(Dialog):
         dims = (loaded.model.head_dim_k, loaded.model.head_dim_v) if loaded else (0, 0)
         self._keys.set_rows(type_rows(self._keys, now_k, dims[0]), now_k)
         self._values.set_rows(type_rows(self._values, now_v, dims[1]), now_v)
+        self._tail.begin_with(self._wish_now)
         self._preview.show_now(status)
         self.set_interval(0.5, lambda: self._preview.show_now(self._session.status))
         self._ask()
@@ -76,7 +82,26 @@ class CacheChooser(Dialog):
         """The names under the two cursors."""
         return self._keys.cursor_key, self._values.cursor_key
 
+    @property
+    def tail(self) -> int:
+        """The window that is chosen: a number of tokens, or ``AUTO_TAIL``."""
+        return self._tail.wish
+
+    @property
+    def _wish_now(self) -> int:
+        loaded = self._session.loaded
+        return loaded.tail_wish if loaded is not None else AUTO_TAIL
+
+    def _unchanged(self) -> bool:
+        status = self._session.status
+        return (
+            status is not None
+            and self.types == (status.type_k, status.type_v)
+            and self.tail == self._wish_now
+        )
+
     @on(RowList.Moved)
+    @on(TailChoice.Moved)
     def _moved(self) -> None:
         self._ask()
 
@@ -88,22 +113,30 @@ class CacheChooser(Dialog):
         """Go from K to V and back."""
         (self._values if self._keys.has_focus else self._keys).focus()
 
+    def action_go_on(self, step: int) -> None:
+        """Go from K to V to the window and around."""
+        stops = (self._keys, self._values, self._tail)
+        at = next((i for i, stop in enumerate(stops) if stop.has_focus), 0)
+        stops[(at + step) % len(stops)].focus()
+
     def action_both(self) -> None:
         """Give both the type under the cursor of the list that is in use."""
         here, there = (self._values, self._keys) if self._values.has_focus else (self._keys, self._values)
         there.move_to(here.cursor_key)
 
     def action_switch(self) -> None:
-        """Ask for the two types."""
-        status = self._session.status
-        if status is not None and self.types == (status.type_k, status.type_v):
+        """Ask for the two types and the window."""
+        if self._unchanged():
             self.dismiss()
             return
-        self.wish(CacheWanted(*self.types))
+        self.wish(CacheWanted(*self.types, tail=self._tail_wish()))
+
+    def _tail_wish(self) -> int:
+        return KEEP_TAIL if self.tail == self._wish_now else self.tail
 
     def action_reprefill(self) -> None:
         """Ask for the two types and an exact reading of the conversation."""
-        self.wish(CacheWanted(*self.types, reprefill=True))
+        self.wish(CacheWanted(*self.types, tail=self._tail_wish(), reprefill=True))
 
     # ---------------------------------------------------------------- the preview
 
@@ -112,12 +145,15 @@ class CacheChooser(Dialog):
         type_k, type_v = self.types
         self._note.show(CACHE_TYPES.get(type_k), CACHE_TYPES.get(type_v))
         status = self._session.status
-        same = status is not None and (type_k, type_v) == (status.type_k, status.type_v)
+        compressed = CACHE_TYPES[type_k].quantized or CACHE_TYPES[type_v].quantized
         try:
-            preview = await self._session.preview_cache(type_k, type_v)
+            preview = await self._session.preview_cache(type_k, type_v, tail=self._tail_wish())
         except StretchError as error:
+            self._tail.applies(0, compressed=compressed)
             self._preview.show(None, problem=str(error))
             return
+        same = self._unchanged()
+        self._tail.applies(preview.tail, compressed=compressed)
         remark = going_up(status.type_k, status.type_v, type_k, type_v) if status else ""
         self._preview.show(preview, remark=remark, same=same)
 

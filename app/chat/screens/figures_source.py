@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.engine.protocol import CachePreview, Loaded, Status
+from app.engine.protocol import KEEP_TAIL, CachePreview, Loaded, Status
 
 
 class FiguresSource(Protocol):
@@ -19,7 +19,7 @@ class FiguresSource(Protocol):
         """The model, or None while there is none."""
 
     async def preview_cache(
-        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = -1
+        self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL
     ) -> CachePreview:
         """What a change would need and gain.
 
