@@ -41,6 +41,7 @@ COMMANDS: dict[str, str] = {
     "rm": "app.commands.rm",
     "plan": "app.commands.plan",
     "quantize": "app.commands.quantize",
+    "convert": "app.commands.convert",
     "eval": "app.commands.eval",
     "bench": "app.commands.bench",
     "chats": "app.commands.chats",
