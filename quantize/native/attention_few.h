@@ -32,7 +32,9 @@ static inline __attribute__((always_inline)) void few_scores(const int R, const 
             const char *const *at = it->k_rows + c0 + c;
             vf acc[4][MAX_ROWS];
             for (int i = 0; i < C; i++) {
-                st_prefetch(at[i], (size_t)dim * (half ? 2 : 4), it->k_ahead);
+                if (it->k_ahead > 0) {
+                    st_prefetch(at[i] + it->k_ahead, (size_t)dim * sizeof(uint16_t));
+                }
                 for (int r = 0; r < R; r++) {
                     acc[i][r] = vf_zero();
                 }
@@ -71,7 +73,9 @@ static inline __attribute__((always_inline)) void few_values_part(const int R, c
     const float *p = it->x.s;
     for (int32_t c = 0; c < TILE; c++) {
         const char *at = it->v_rows[c];
-        st_prefetch(at + (size_t)d * (half ? 2 : 4), (size_t)(N * VL) * (half ? 2 : 4), it->v_ahead);
+        if (it->v_ahead > 0) {
+            st_prefetch(at + it->v_ahead + (size_t)d * sizeof(uint16_t), (size_t)(N * VL) * sizeof(uint16_t));
+        }
         vf v[8];
         for (int j = 0; j < N; j++) {
             v[j] = load_row(half, at, d + j * VL);

@@ -45,7 +45,8 @@ typedef struct item {
     scratch x;
     char *heads; /* what is kept of each KV head */
     size_t head_bytes;
-    /* With few rows: where the rows of the tile are, and how far from there those of the next tile (0: unknown). */
+    /* With few rows: where the rows of the tile are, and how far from there those of the next tile, f16 as well (0:
+     * unknown). */
     const char *k_rows[TILE], *v_rows[TILE];
     size_t k_ahead, v_ahead;
 } item;

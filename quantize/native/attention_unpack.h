@@ -244,7 +244,9 @@ static void read_rows(const item *it, const source *s, const tile *t, float *int
     for (int32_t c = 0; c < TILE; c++) {
         float *row = into + (size_t)c * (size_t)ld;
         const char *cached = s->base + (size_t)c * s->stride;
-        st_prefetch(cached, bytes, ahead);
+        if (ahead > 0) {
+            st_prefetch(cached + ahead, bytes);
+        }
         if (t->hidden[c]) {
             memset(row, 0, (size_t)ld * sizeof(float));
         } else if (by_cell != NULL && by_cell[c] != NULL &&
@@ -256,6 +258,20 @@ static void read_rows(const item *it, const source *s, const tile *t, float *int
     }
 }
 
+/* Fetch the exact rows of the next tile: they lie anywhere. */
+static void fetch_exact(const item *it, const source *s, const tile *t) {
+    if (s->exact == NULL || t->cell + TILE >= it->cell1) {
+        return;
+    }
+    const size_t packed = st_row_size(s->side->type, s->side->dim);
+    const size_t values = (size_t)s->side->dim * sizeof(uint16_t);
+    for (int32_t i = s->exact->first[t->cell / TILE + 1]; i >= 0; i = s->exact->rows[i].next) {
+        const st_exact_row *row = &s->exact->rows[i];
+        st_prefetch(row->packed + s->head_at, packed);
+        st_prefetch((const char *)row->values + (size_t)it->head_kv * values, values);
+    }
+}
+
 /* With few rows: where they are, as f16 or f32. False if they are integers. */
 static bool find_rows(const item *it, const source *s, const tile *t, float *rows, int32_t ld, form *found,
                       const char *at[TILE], size_t *ahead) {
@@ -263,6 +279,7 @@ static bool find_rows(const item *it, const source *s, const tile *t, float *row
     const bool half = side->type == it->plan->f16;
     const st_exact_row *exact[TILE];
     const bool any = !half && find_exact(it, s, t, exact);
+    fetch_exact(it, s, t);
     if (side->integers && !any) {
         return false;
     }

@@ -10,7 +10,9 @@ static inline __attribute__((always_inline)) void rows_i8(const int type, const 
     const size_t bytes = (size_t)(r.n / ST_ROW_BLOCK * st_row_bytes(type));
     for (int32_t i = 0; i < r.n_row; i++) {
         const char *row = r.src + (size_t)i * r.stride;
-        st_prefetch(row, bytes, r.ahead);
+        if (r.ahead > 0) {
+            st_prefetch(row + r.ahead, bytes);
+        }
         row_i8(type, row, r.q + (size_t)i * (size_t)r.n, r.scale + i, r.offset + i, r.step, r.n);
     }
 }

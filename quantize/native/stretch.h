@@ -62,10 +62,10 @@ typedef struct st_rows {
 
 typedef void (*st_to_i8_fn)(const st_rows *rows);
 
-/* Fetch what lies `ahead` of these bytes: memory answers more slowly than they are computed with. */
-static inline void st_prefetch(const char *at, size_t bytes, size_t ahead) {
-    for (size_t i = 0; ahead > 0 && i < bytes; i += 64) {
-        __builtin_prefetch(at + ahead + i, 0, 2);
+/* Fetch bytes that are read soon: memory answers more slowly than what is at hand is computed with. */
+static inline void st_prefetch(const char *at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(at + i, 0, 2);
     }
 }
 

@@ -33,7 +33,9 @@ static inline __attribute__((always_inline)) void rows_i8(const int bits, const 
     const size_t bytes = (size_t)(r.n / block * st_tq_size(bits, block));
     for (int32_t i = 0; i < r.n_row; i++) {
         const char *row = r.src + (size_t)i * r.stride;
-        st_prefetch(row, bytes, r.ahead);
+        if (r.ahead > 0) {
+            st_prefetch(row + r.ahead, bytes);
+        }
         to_i8(bits, block, row, r.q + (size_t)i * (size_t)r.n, r.scale + i, r.step, r.n);
     }
 }

@@ -1,4 +1,4 @@
-/* Random attentions and tails, compared with plain loops: a program for the sanitizers and for qemu.
+/* Random attentions, tails and rows, compared with plain loops: a program for the sanitizers and for qemu.
  *
  *     attention_fuzz SEED ROUNDS THREADS
  *
@@ -6,7 +6,9 @@
  * the machine takes its turn. Ends with 1 if a result is too far from the plain loop's. */
 #include "attention.h"
 #include "f16.h"
+#include "rows.h"
 #include "tail.h"
+#include "tq_plan.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -33,6 +35,26 @@ static float unit(void) {
 /* Types that have a reader without ggml. */
 static const int32_t types[] = {GGML_F16, GGML_Q8_0, GGML_Q4_0, GGML_Q4_1, GGML_Q5_0, GGML_Q5_1, GGML_IQ4_NL, GGML_BF16};
 enum { N_TYPES = sizeof types / sizeof types[0] };
+
+/* Type `i` for the active instruction set; after the stock types come TurboQuant's, without registration. */
+static const st_row_type *type_at(int32_t i) {
+    static st_row_type tq[ST_ISA_AVX512 + 1][ST_TQ_TYPES];
+    if (i < N_TYPES) {
+        return st_row_type_find(types[i]);
+    }
+    const st_tq_type *t = &st_tq_types[i - N_TYPES];
+    const st_row_ops *ops = &st_tq_ops_of(st_isa_active())[i - N_TYPES].row;
+    st_row_type *made = &tq[st_isa_active()][i - N_TYPES];
+    *made = (st_row_type){t->name, t->type,     t->block,   st_tq_size(t->bits, t->block), t->block, false,
+                          127,     ops->to_f32, ops->to_i8, ops->from_f32};
+    return made;
+}
+
+/* One that heads of this size can have. */
+static const st_row_type *type_for(int32_t dim) {
+    const st_row_type *t = type_at(upto(N_TYPES + ST_TQ_TYPES));
+    return dim % t->block == 0 ? t : st_row_type_find(GGML_Q8_0);
+}
 
 static const struct ggml_type_traits *no_traits(int32_t type) {
     static const struct ggml_type_traits none;
@@ -90,8 +112,8 @@ static setting make(void) {
     j->n_stream = upto(4) ? 1 : 2;
     j->n_tokens = upto(2) ? 1 : 1 + upto(50);
     j->n_cells = j->n_tokens + upto(400);
-    j->type_k = st_row_type_find(types[upto(N_TYPES)]);
-    j->type_v = st_row_type_find(types[upto(N_TYPES)]);
+    j->type_k = type_for(j->dk);
+    j->type_v = type_for(j->dv);
     j->scale = 1.0f / sqrtf((float)j->dk);
     j->softcap = upto(5) ? 0.0f : 20.0f;
     j->q_head = (size_t)j->dk * sizeof(float);
@@ -286,6 +308,53 @@ static bool tails(int threads) {
     return fine;
 }
 
+/* Every reader, and TurboQuant's writers, give what plain C gives, to the last bit. */
+static bool rows_agree(void) {
+    enum { ROWS = 5, N = 256 };
+    const st_isa best = st_isa_active();
+    bool fine = true;
+    for (int32_t i = 0; i < N_TYPES + ST_TQ_TYPES && fine; i++) {
+        const st_row_type *t = type_at(i);
+        st_isa_use(ST_ISA_PORTABLE);
+        const st_row_type *plain_c = type_at(i);
+        st_isa_use(best);
+        const size_t bytes = st_row_size(t, N);
+        char *data = rows_of(t, bytes * ROWS);
+        float want[N];
+        float got[N];
+        for (int r = 0; r < ROWS; r++) {
+            plain_c->to_f32(data + (size_t)r * bytes, want, N);
+            t->to_f32(data + (size_t)r * bytes, got, N);
+            fine &= memcmp(want, got, sizeof got) == 0;
+        }
+        if (t->to_i8 != NULL) {
+            int8_t q[2][ROWS * N];
+            float parts[2][2][N / 32 * ROWS];
+            memset(parts, 0, sizeof parts);
+            for (int side = 0; side < 2; side++) {
+                const st_rows rows = {data, bytes, side == 0 ? 0 : bytes, ROWS, N, ROWS, q[side], parts[side][0], parts[side][1]};
+                (side == 0 ? plain_c : t)->to_i8(&rows);
+            }
+            fine &= memcmp(q[0], q[1], sizeof q[0]) == 0 && memcmp(parts[0], parts[1], sizeof parts[0]) == 0;
+        }
+        if (i >= N_TYPES) {
+            char *written = zeros(2 * bytes);
+            for (int d = 0; d < N; d++) {
+                got[d] = unit() * unit();
+            }
+            plain_c->from_f32(got, written, N);
+            t->from_f32(got, written + bytes, N);
+            fine &= memcmp(written, written + bytes, bytes) == 0;
+            free(written);
+        }
+        free(data);
+        if (!fine) {
+            fprintf(stderr, "%s rows differ in %s\n", t->name, st_isa_name(best));
+        }
+    }
+    return fine;
+}
+
 int main(int argc, char **argv) {
     if (argc != 4) {
         fprintf(stderr, "usage: attention_fuzz SEED ROUNDS THREADS\n");
@@ -297,6 +366,7 @@ int main(int argc, char **argv) {
     memcpy(&symbols[0], &base, sizeof base);
     memcpy(&symbols[1], &cpu, sizeof cpu);
     st_init(symbols);
+    st_tq_plans_fill();
     const st_isa best = st_isa_detected();
     const int rounds = atoi(argv[2]);
     const int threads = atoi(argv[3]);
@@ -315,6 +385,9 @@ int main(int argc, char **argv) {
             return 1;
         }
         drop(&s);
+        if (!rows_agree()) {
+            return 1;
+        }
         if (!tails(1 + upto(threads))) {
             fprintf(stderr, "round %d: wrong with a tail\n", i);
             return 1;
