@@ -12,7 +12,8 @@ static inline __m256i plane(const uint8_t *p, int block) {
         const __m256i both = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)p));
         return _mm256_and_si256(_mm256_srlv_epi64(both, _mm256_setr_epi64x(0, 0, 1, 1)), even);
     }
-    const __m128i both = _mm_set1_epi64x((int64_t)st_load_u32(p) | (int64_t)st_load_u32(p + 4) << 32);
+    const uint64_t word = st_load_u32(p) | (uint64_t)st_load_u32(p + 4) << 32;
+    const __m128i both = _mm_set1_epi64x((int64_t)word);
     return _mm256_and_si256(_mm256_zextsi128_si256(_mm_srlv_epi64(both, _mm_set_epi64x(1, 0))), even);
 }
 
