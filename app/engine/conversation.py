@@ -33,11 +33,23 @@ class Speeds:
     first_token_s: float = 0.0
 
 
-class Conversation:
-    """The tokens in the cache and what can be done with them.
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune left of the beginning of a conversation."""
 
-    ``tokens`` always equals what the cache holds: every path that decodes or removes keeps them
-    together, an interrupted one too.
+    whole_from: int
+    """From this position on every token is in the cache. What lies before stays as it is or goes as a
+    whole: its cells hold other tokens in every layer and head."""
+    n_gone: int
+    """Cells that the tokens before it would take and do not."""
+
+
+class Conversation:
+    """The tokens that were read and what can be done with them.
+
+    ``tokens`` always equals what the cache was read from, one per position: every path that decodes or
+    removes keeps them together, an interrupted one too. After a prune the cache has fewer cells than that
+    (``pruned``), and positions go on as if it had not.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class Conversation:
                 that holds the same tokens.
         """
         self.tokens: list[int] = []
+        self.pruned: Pruned | None = None
         self.speeds = Speeds()
         self._vocabulary = vocabulary
         self._prompts = prompts
@@ -76,14 +89,19 @@ class Conversation:
 
     @property
     def n_used(self) -> int:
-        """Tokens in the cache."""
-        return len(self.tokens)
+        """Cells that are taken."""
+        return len(self.tokens) - self.n_gone
+
+    @property
+    def n_gone(self) -> int:
+        """Cells that pruning has freed."""
+        return self.pruned.n_gone if self.pruned is not None else 0
 
     @property
     def n_needed(self) -> int:
         """Tokens that a new context must have room for: those in the cache, and those that are
         being read into it."""
-        return max(self.n_used, self._goal)
+        return max(self.n_used, self._goal - self.n_gone)
 
     @property
     def n_ctx(self) -> int:
@@ -104,6 +122,7 @@ class Conversation:
         """Empty the cache."""
         self.context.clear()
         self.tokens.clear()
+        self.pruned = None
         self._checkpoints.cut(0)
         self._marks.clear()
 
@@ -118,6 +137,9 @@ class Conversation:
         if n_keep == 0:
             self.forget()
             return 0, ""
+        if self.pruned is not None and n_keep < self.pruned.whole_from:
+            self.forget()
+            return 0, "The change lies before the end of what was pruned: everything was read again, in full."
         # A sliding window needs the cells before the cut, which newer ones may have displaced.
         first_needed = max(0, n_keep - self._n_swa) if self._n_swa else 0
         if (
@@ -300,7 +322,7 @@ class _Writer:
                 conversation._poll()
             if inbox.stopped:
                 return "stopped"
-            if len(tokens) >= conversation.n_ctx:
+            if len(tokens) - conversation.n_gone >= conversation.n_ctx:
                 return "context"
             code = conversation.context.decode_one(token, len(tokens))
             if code != DONE:

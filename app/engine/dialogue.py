@@ -20,6 +20,7 @@ from app.engine.protocol import (
     Finished,
     Hello,
     Loaded,
+    PrunePreview,
     Status,
     Stop,
     TokenCount,
@@ -30,7 +31,17 @@ from quantize.errors import EngineDiedError, EngineError, StretchError
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Event)
 
-CLOSING = (Loaded, Finished, ContextFull, CachePreview, CacheChanged, Status, TokenCount, Failed)
+CLOSING = (
+    Loaded,
+    Finished,
+    ContextFull,
+    CachePreview,
+    PrunePreview,
+    CacheChanged,
+    Status,
+    TokenCount,
+    Failed,
+)
 
 
 def error_of(failed: Failed) -> StretchError:

@@ -22,6 +22,7 @@ from app.engine.protocol import (
     Loaded,
     LoadProgress,
     MemoryFigures,
+    PruneCache,
     SetCache,
     Shutdown,
     Status,
@@ -53,7 +54,7 @@ class Engine:
     def run(self) -> None:
         """Do commands until ``Shutdown``."""
         while not isinstance(command := self._inbox.next(), Shutdown):
-            if isinstance(command, Load | Generate | SetCache | UndoCache):
+            if isinstance(command, Load | Generate | SetCache | UndoCache | PruneCache):
                 self._busy.set()
             try:
                 self._do(command)
@@ -77,6 +78,9 @@ class Engine:
                     self._outbox.send(
                         switcher.preview(command) if command.preview else switcher.change(command)
                     )
+                case PruneCache():
+                    pruner = self._require().pruner
+                    self._outbox.send(pruner.preview(command) if command.preview else pruner.prune(command))
                 case UndoCache():
                     self._outbox.send(self._require().switcher.undo(command.id))
                 case Ask():
@@ -205,4 +209,5 @@ class Engine:
             speeds.generate_tps,
             speeds.first_token_s,
             len(session.switcher.history) > 0,
+            session.conversation.n_gone,
         )

@@ -19,10 +19,20 @@ def check_room(command: Generate, prompt: Prompt, session: Session) -> ContextFu
     wanted = command.sampling.max_tokens
     room = min(wanted, REPLY_ROOM) if wanted >= 0 else REPLY_ROOM
     needed = len(prompt.tokens) + room
-    n_ctx = session.conversation.n_ctx
+    conversation = session.conversation
+    if conversation.pruned is not None:
+        _, n_same = session.loaded.prompts.reuse(conversation.tokens, prompt.tokens)
+        if min(n_same, len(prompt.tokens) - 1) >= conversation.pruned.whole_from:
+            needed -= conversation.n_gone
+    n_ctx = conversation.n_ctx
     if needed <= n_ctx:
         return None
-    options = (*_longer(needed, session), *_smaller(needed, session), *_drop(command, needed, session))
+    options = (
+        *_longer(needed, session),
+        *_smaller(needed, session),
+        *_prune(command, needed, session),
+        *_drop(command, needed, session),
+    )
     return ContextFull(command.id, needed, n_ctx, options)
 
 
@@ -73,6 +83,12 @@ def _smaller(needed: int, session: Session) -> list[FullOption]:
             )
         )
     return options
+
+
+def _prune(command: Generate, needed: int, session: Session) -> list[FullOption]:
+    """Prune the cache, reading what of the prompt is not in it yet."""
+    option = session.pruner.option(command.turns, needed)
+    return [option] if option is not None else []
 
 
 def _drop(command: Generate, needed: int, session: Session) -> list[FullOption]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.cache import CacheSettings
+from app.engine.conversation import Pruned
 from app.engine.prompt import common_prefix
 from app.engine.states import disk_room
 from quantize.buffers import release
@@ -30,6 +31,8 @@ class Kept:
     """Its saved state in a file, or None if there was no room to keep it."""
     window: Window | None = None
     """What its exact window held."""
+    pruned: Pruned | None = None
+    """What had been pruned of it then."""
 
     def n_exact(self, tokens: list[int]) -> int:
         """How many of the first ``tokens`` it holds."""
@@ -71,12 +74,14 @@ class History:
         """The one that an undo would bring back."""
         return self._kept[-1] if self._kept else None
 
-    def exact(self, settings: CacheSettings, tokens: list[int]) -> Kept | None:
-        """The one of these types that holds most of ``tokens`` as they were, if any does."""
+    def exact(self, settings: CacheSettings, tokens: list[int], pruned: Pruned | None = None) -> Kept | None:
+        """The one of these types that holds most of ``tokens`` as they were, if any does: with the same
+        cells, that is, after the same prune."""
         same = [
             k
             for k in self._kept
             if (k.settings.type_k, k.settings.type_v) == (settings.type_k, settings.type_v)
+            and k.pruned == pruned
         ]
         best = max(same, key=lambda k: k.n_exact(tokens), default=None)
         return best if best is not None and best.n_exact(tokens) > 0 else None

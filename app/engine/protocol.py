@@ -161,6 +161,42 @@ class UndoCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """What a prune must leave whole."""
+
+    turn: int
+    """Index of the message among the turns of the command."""
+    text: str = ""
+    """Only this passage of it; empty for all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PruneCache:
+    """Drop the tokens that matter least from the cache. Closes with ``CacheChanged``.
+
+    What the template makes of ``turns`` is read first, as far as it fits; with a prompt that does not
+    fit, reading and pruning go on by turns until it does.
+    """
+
+    id: int
+    turns: tuple[Turn, ...] = ()
+    """The conversation: for the system prompt, which is kept, for the parts of the text, each of which
+    keeps something, and for the pins. May be empty."""
+    keep: float = 0.5
+    """Share of the cells that stay."""
+    policy: str = ""
+    """One of ``quantize.prune``; empty takes the best that can be used."""
+    pins: tuple[Pin, ...] = ()
+    whole: bool = False
+    """Choose whole tokens instead of cells of every layer and head."""
+    preview: bool = False
+    """Only show what would go and what it would cost (``PrunePreview``); the same command without it then
+    does exactly that."""
+    until: int = 0
+    """Cells that the whole conversation may take: prune to that instead of ``keep``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask for figures. Closes with ``Status``."""
 
@@ -277,7 +313,7 @@ class FullOption:
     """One way out of a full context and what it costs."""
 
     action: str
-    """``longer``, ``smaller`` (cache type) or ``drop`` (oldest turns)."""
+    """``longer``, ``smaller`` (cache type), ``prune`` or ``drop`` (oldest turns)."""
     sentence: str
     type_k: str = ""
     type_v: str = ""
@@ -323,6 +359,30 @@ class CachePreview:
 
 
 @dataclass(frozen=True, slots=True)
+class PrunePreview:
+    """What a prune would do."""
+
+    id: int
+    policy: str
+    title: str
+    """What the policy goes by, for people."""
+    n_before: int
+    """Cells."""
+    n_after: int
+    bytes_freed: int
+    strip: tuple[float, ...]
+    """The conversation from its beginning to its end in equal parts: the share of each that stays."""
+    kld: float
+    """Mean KLD of the newest tokens against the cache as it is."""
+    top1: float
+    """Share of them for which the model still expects the same token."""
+    n_probe: int
+    """So many tokens were compared."""
+    seconds: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class CacheChanged:
     """The cache has changed."""
 
@@ -359,6 +419,8 @@ class Status:
     generate_tps: float
     first_token_s: float
     can_undo: bool
+    n_gone: int = 0
+    """Cells that pruning has freed of ``n_used`` so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +451,7 @@ class Died:
     exit_code: int
 
 
-Command = Load | Generate | Stop | SetCache | UndoCache | Ask | CountTokens | Forget | Shutdown
+Command = Load | Generate | Stop | SetCache | UndoCache | PruneCache | Ask | CountTokens | Forget | Shutdown
 Event = (
     Hello
     | LoadProgress
@@ -399,6 +461,7 @@ Event = (
     | Finished
     | ContextFull
     | CachePreview
+    | PrunePreview
     | CacheChanged
     | Status
     | TokenCount

@@ -16,6 +16,7 @@ from app.engine.log import EngineLog
 from app.engine.native import NO_NATIVE, Native
 from app.engine.pace import Pace
 from app.engine.protocol import Event, Load, ModelInfo
+from app.engine.pruner import Pruner
 from app.engine.switch import Switcher
 from app.engine.threads import default_threads
 from app.engine.window import WindowMarks
@@ -26,6 +27,7 @@ from models.plan import Planner
 from models.splits import read_model
 from quantize.cache_types import AUTO_TAIL, PRESETS, CachePair, cache_type
 from quantize.errors import EngineError
+from quantize.prune.prune import obstacle
 
 NO_LAYOUT = "The layout of this model's saved state is not known."
 
@@ -51,6 +53,7 @@ class Session:
     info: ModelInfo
     conversation: Conversation
     switcher: Switcher
+    pruner: Pruner
     budget: Budget
 
     @property
@@ -168,7 +171,9 @@ def open_session(
         switcher = Switcher(conversation, maker, plan.budget, inbox, cache, transcodes=info.transcodes)
         if inbox.stopped:
             raise EngineError("The load was stopped.")
-        return Session(command, loaded, info, conversation, switcher, plan.budget)
+        pruner = Pruner(loaded, conversation, switcher, maker, plan.budget, inbox, emit, n_threads)
+        pruner.obstacle = reason if state is None else obstacle(state)
+        return Session(command, loaded, info, conversation, switcher, pruner, plan.budget)
     except BaseException:
         if cache is not None:
             cache.close()

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from app.engine import states, words
 from app.engine.budget import Budget
 from app.engine.cache import Cache, CacheMaker, CacheSettings, longest_context
-from app.engine.conversation import Conversation
+from app.engine.conversation import Conversation, Pruned
 from app.engine.history import History, Kept, put_exact_rows
 from app.engine.inbox import Inbox
 from app.engine.needs import Needs, needs_of
+from app.engine.prompt import common_prefix
 from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
 from app.engine.switch_words import changed, no_change, preview, refused
 from app.engine.window import WindowKeeper, window_of
@@ -35,6 +36,7 @@ from quantize.errors import (
 )
 from quantize.llama import trim_heap
 from quantize.native.window import Filling, Window
+from quantize.prune.merge import merged
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 
@@ -87,6 +89,8 @@ class Switcher:
         self._maker.check(wanted)
         wanted = self._with_window(wanted, insists=command.tail > 0)
         needed = self._conversation.n_needed
+        if self._must_reprefill(command.reprefill):
+            needed += self._conversation.n_gone  # what was pruned comes back
         if n_ctx < needed:
             raise ContextFullError(
                 f"The conversation has {words.tokens(needed)} and would not fit in {n_ctx:,}.",
@@ -167,7 +171,10 @@ class Switcher:
         if replace(wanted, tail_wish=now.tail_wish) == now and not command.reprefill:
             self.cache.settings = wanted  # what is wished for other types may be another
             return self._changed(command.id, self.cache, 0.0, False, no_change(now, wanted))
-        exact = None if reprefill else self.history.exact(wanted, self._conversation.tokens)
+        conversation = self._conversation
+        exact = (
+            None if reprefill else self.history.exact(wanted, conversation.tokens, conversation.pruned)
+        )
         return self._run(command.id, wanted, reprefill, exact, remember=True)
 
     def undo(self, id: int) -> CacheChanged:
@@ -184,7 +191,37 @@ class Switcher:
                 f"The conversation has grown to {words.tokens(self._conversation.n_needed)} and no longer "
                 f"fits in the {kept.settings.n_ctx:,} from before the change."
             )
+        if kept.pruned != self._conversation.pruned:
+            return self._unprune(id, kept)
         return self._run(id, kept.settings, self._must_reprefill(False), kept, remember=False)
+
+    def _unprune(self, id: int, kept: Kept) -> CacheChanged:
+        """Bring the pruned cells back: what was there before the prune exactly, what came since as it is."""
+        began = perf_counter()
+        conversation, cache = self._conversation, self.cache
+        if kept.state is None or not self._same_types(kept.settings):
+            raise EngineError(
+                "The cache from before the prune is no longer there.", "/reprefill reads everything again."
+            )
+        n_same = common_prefix(kept.tokens, conversation.tokens)
+        if len(conversation.tokens) > conversation.n_ctx:
+            raise ContextFullError(
+                f"With the pruned cells the conversation takes {words.tokens(len(conversation.tokens))}, and "
+                f"the context has {conversation.n_ctx:,}.",
+                "Choose a longer context first.",
+            )
+        now = self._save(states.in_memory)
+        whole = merged(read_state(kept.state), read_state(now), n_same)
+        cache.context.clear()
+        if not cache.context.load_state(whole):
+            cache.context.load_state(now)
+            raise EngineError("llama.cpp refused the cache from before the prune.", "It is as it was.")
+        before = conversation.n_used
+        conversation.pruned = kept.pruned
+        self.history.pop()
+        back = words.tokens(conversation.n_used - before)
+        sentence = f"The prune is undone: {back} are back, exactly as they were."
+        return self._changed(id, cache, perf_counter() - began, False, sentence)
 
     def _run(
         self, id: int, wanted: CacheSettings, reprefill: bool, exact: Kept | None, *, remember: bool
@@ -196,7 +233,7 @@ class Switcher:
             raise self._refusal(wanted, needs)
         self.active = True
         try:
-            tokens = list(self._conversation.tokens)
+            tokens, pruned = list(self._conversation.tokens), self._conversation.pruned
             window = window_of(old, self._maker) if tokens else None
             self._n_window = 0
             if reprefill or not tokens:
@@ -211,7 +248,7 @@ class Switcher:
         trim_heap()
         n_exact = exact.n_exact(tokens) if exact is not None else 0
         if remember:
-            self.history.push(Kept(old.settings, tokens, state, window))
+            self.history.push(Kept(old.settings, tokens, state, window, pruned))
         else:
             self.history.pop()
         seconds = perf_counter() - began
@@ -261,6 +298,7 @@ class Switcher:
             # Not even that: an empty cache, which the next message fills again from its text.
             self.cache = self._maker.open(settings)
             self._conversation.tokens.clear()
+            self._conversation.pruned = None
         self._conversation.move_to(self.cache)
         reason.hint = reason.hint or "The cache is as it was before."
 
@@ -333,7 +371,7 @@ class Switcher:
     def _reread(self, id: int, wanted: CacheSettings, *, free_first: bool) -> None:
         """Make an empty context and read the conversation again."""
         old, conversation = self.cache, self._conversation
-        tokens = list(conversation.tokens)
+        tokens, pruned = list(conversation.tokens), conversation.pruned
         if free_first:
             old.close()
         try:
@@ -341,30 +379,35 @@ class Switcher:
         except StretchError:
             if free_first:
                 conversation.tokens.clear()
+                conversation.pruned = None
                 self.cache = self._maker.open(old.settings)
                 conversation.move_to(self.cache)
             raise
         try:
             self._maker.prove(cache)
             conversation.tokens.clear()
+            conversation.pruned = None
             conversation.move_to(cache)
             complete = conversation.read(id, tokens, 0, logits=False)
         except BaseException:
-            self._after_failed_reread(old, cache, tokens, free_first)
+            self._after_failed_reread(old, cache, tokens, pruned, free_first)
             raise
         if not complete and not free_first:
-            self._after_failed_reread(old, cache, tokens, free_first)
+            self._after_failed_reread(old, cache, tokens, pruned, free_first)
             raise EngineError("The change was stopped; the cache is as it was.")
         self.cache = cache
         if not free_first:
             old.close()
 
-    def _after_failed_reread(self, old: Cache, new: Cache, tokens: list[int], old_is_gone: bool) -> None:
+    def _after_failed_reread(
+        self, old: Cache, new: Cache, tokens: list[int], pruned: Pruned | None, old_is_gone: bool
+    ) -> None:
         conversation = self._conversation
         if old_is_gone:
             self.cache = new  # the only one there is; it holds what was read
             return
         conversation.tokens[:] = tokens
+        conversation.pruned = pruned
         conversation.move_to(old)
         new.close()
 
@@ -375,6 +418,10 @@ class Switcher:
 
     def _must_reprefill(self, asked: bool) -> bool:
         return asked or not self._transcodes
+
+    def report(self, id: int, seconds: float, sentence: str) -> CacheChanged:
+        """What was done to the contents of the present cache."""
+        return self._changed(id, self.cache, seconds, False, sentence)
 
     def _changed(self, id: int, old: Cache, seconds: float, reprefilled: bool, sentence: str) -> CacheChanged:
         now = self.cache

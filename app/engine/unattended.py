@@ -16,12 +16,15 @@ from app.engine.protocol import (
     Forget,
     FullOption,
     Generate,
+    Pin,
+    PruneCache,
     Sampling,
     SetCache,
     Status,
     Turn,
     UndoCache,
 )
+from app.engine.prune_words import parse_prune
 from quantize.cache_types import parse_cache, parse_tail
 from quantize.errors import ContextFullError, UsageError
 
@@ -40,8 +43,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 HELP = (
-    "/kv K[/V], /ctx N, /tail N|off|auto, /undo, /reprefill, /stats, /system [TEXT], /set NAME VALUE, "
-    "/regenerate, /continue, /edit TEXT, /new"
+    "/kv K[/V], /ctx N, /tail N|off|auto, /prune 50% [POLICY], /pin [TEXT], /undo, /reprefill, "
+    "/stats, /system [TEXT], /set NAME VALUE, /regenerate, /continue, /edit TEXT, /new"
 )
 
 
@@ -66,6 +69,8 @@ class Conversation:
     """One of ``app.engine.policies.POLICIES``."""
     system: str = ""
     turns: list[Turn] = field(default_factory=list)
+    pins: list[tuple[int, str]] = field(default_factory=list)
+    """Messages by their index, with the passage that must not be pruned (empty: all of it)."""
     on_change: Callable[[CacheChanged], None] = lambda _changed: None
     """Called with every change of the cache, those of the policy too."""
     on_drop: Callable[[int], None] = lambda _n: None
@@ -172,6 +177,9 @@ class Conversation:
         if option.action == "drop":
             del self.turns[: option.n_drop]
             self.on_drop(option.n_drop)
+        elif option.action == "prune":
+            id = self.dialogue.next_id()
+            self.change(PruneCache(id, self._with_system(), pins=self._pins(), until=option.n_ctx))
         else:
             self.change(
                 SetCache(self.dialogue.next_id(), option.type_k, option.type_v, option.n_ctx, option.tail)
@@ -180,7 +188,34 @@ class Conversation:
 
     # ------------------------------------------------------------------ commands
 
-    def change(self, command: SetCache | UndoCache) -> CacheChanged:
+    def _pins(self) -> tuple[Pin, ...]:
+        first = 1 if self.system else 0
+        return tuple(Pin(first + turn, text) for turn, text in self.pins if turn < len(self.turns))
+
+    def prune(self, rest: str) -> CacheChanged:
+        """``50% [POLICY] [whole]``.
+
+        Raises:
+            UsageError: if it is none.
+        """
+        keep, name, whole = parse_prune(rest)
+        return self.change(
+            PruneCache(self.dialogue.next_id(), self._with_system(), keep, name, self._pins(), whole)
+        )
+
+    def pin(self, text: str) -> str:
+        """Protect a passage, or the last message, from pruning.
+
+        Raises:
+            UsageError: if there is no such passage.
+        """
+        for turn in reversed(range(len(self.turns))):
+            if (text and text in self.turns[turn].content) or (not text and self.turns[turn].role == "user"):
+                self.pins.append((turn, text))
+                return "It stays whole whatever is pruned."
+        raise UsageError("No message holds that." if text else "There is no message to pin yet.")
+
+    def change(self, command: SetCache | UndoCache | PruneCache) -> CacheChanged:
         """Change the cache."""
         changed = self.dialogue.ask(command, CacheChanged)
         self.on_change(changed)
@@ -212,6 +247,10 @@ class Conversation:
                 return self.change(SetCache(id, tail=parse_tail(_needed(name, rest))))
             case "undo":
                 return self.change(UndoCache(id))
+            case "prune":
+                return self.prune(rest)
+            case "pin":
+                return self.pin(rest)
             case "reprefill":
                 return self.change(SetCache(id, reprefill=True))
             case "stats":
@@ -233,6 +272,7 @@ class Conversation:
                 return self.edit(_needed(name, rest))
             case "new":
                 self.turns.clear()
+                self.pins.clear()
                 self.dialogue.ask(Forget(id), Status)
                 return "A new conversation begins."
         raise UsageError(f"There is no command /{name}.", f"There are: {HELP}.")

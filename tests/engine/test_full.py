@@ -11,11 +11,13 @@ from app.engine.budget import LIMIT_VARIABLE
 from app.engine.dialogue import Dialogue
 from app.engine.protocol import (
     Ask,
+    CacheChanged,
     ContextFull,
     Finished,
     Generate,
     Load,
     Loaded,
+    PruneCache,
     Sampling,
     SetCache,
     Status,
@@ -52,7 +54,7 @@ def test_every_way_out_leads_out(small: Harness) -> None:
     choice = full(small, turns)
     assert choice.n_needed > choice.n_ctx == 512
     assert choice.options[0].action == "longer"
-    assert {o.action for o in choice.options} == {"longer", "smaller", "drop"}
+    assert {o.action for o in choice.options} == {"longer", "smaller", "prune", "drop"}
     for option in choice.options:
         assert option.sentence.endswith(".") and len(option.sentence) > 40
         if option.action == "drop":
@@ -62,6 +64,10 @@ def test_every_way_out_leads_out(small: Harness) -> None:
             assert finished.n_generated > 0 and finished.n_prompt <= 512
             one_less = (turns[0], *turns[1 + option.n_drop - 2 :])
             assert full(small, one_less).n_needed > 512  # not more is dropped than necessary
+        elif option.action == "prune":
+            small.ask(PruneCache(small.next_id(), turns, until=option.n_ctx), CacheChanged)
+            finished = small.generate(turns)
+            assert finished.n_generated > 0 and finished.n_prompt > 512
         else:
             small.set_cache(option.type_k, option.type_v, option.n_ctx)
             assert small.generate(turns).n_generated > 0
