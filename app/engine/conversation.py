@@ -12,6 +12,7 @@ from app.engine.inbox import Inbox
 from app.engine.pace import Pace
 from app.engine.prompt import Prompt, PromptMaker
 from app.engine.protocol import Event, Finished, PrefillProgress, Sampling, TextChunk
+from app.engine.pruned import Pruned
 from app.engine.sampling import Sampler
 from app.engine.stream import TextStream
 from app.engine.vocabulary import Vocabulary
@@ -31,17 +32,6 @@ class Speeds:
     prefill_tps: float = 0.0
     generate_tps: float = 0.0
     first_token_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a prune left of the beginning of a conversation."""
-
-    whole_from: int
-    """From this position on every token is in the cache. What lies before stays as it is or goes as a
-    whole: its cells hold other tokens in every layer and head."""
-    n_gone: int
-    """Cells that the tokens before it would take and do not."""
 
 
 class Conversation:
@@ -117,6 +107,12 @@ class Conversation:
         self._checkpoints.cut(0)  # they are of the old types
         self._marks.follow(cache)
         self._use(cache.context)
+
+    def rewritten(self, pruned: Pruned | None) -> None:
+        """The cells of the present cache were replaced by others."""
+        self.pruned = pruned
+        self._checkpoints.cut(0)
+        self._marks.clear()
 
     def forget(self) -> None:
         """Empty the cache."""

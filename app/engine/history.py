@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.cache import CacheSettings
-from app.engine.conversation import Pruned
 from app.engine.prompt import common_prefix
+from app.engine.pruned import Pruned
 from app.engine.states import disk_room
 from quantize.buffers import release
 from quantize.errors import StateError

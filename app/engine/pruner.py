@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.engine import spans, states, words
 from app.engine.budget import Budget
 from app.engine.cache import CacheMaker, CacheSettings, longest_context
-from app.engine.conversation import Conversation, Pruned
+from app.engine.conversation import Conversation
 from app.engine.history import Kept
 from app.engine.inbox import Inbox
 from app.engine.loader import LoadedModel
@@ -27,7 +27,9 @@ from app.engine.protocol import (
     PrunePreview,
     Turn,
 )
+from app.engine.pruned import Pruned
 from app.engine.switch import Switcher
+from app.engine.window import window_of
 from quantize.errors import CacheTypeError, ContextFullError, EngineError, OutOfMemoryError
 from quantize.lab.divergence import Divergence, log_softmax
 from quantize.llama import Context
@@ -308,14 +310,18 @@ class Pruner:
         in_file = size <= states.disk_room()
         whole = self._save(states.in_file if in_file else states.in_memory)
         before = Kept(
-            cache.settings, list(conversation.tokens), whole.data if in_file else None, conversation.pruned
+            cache.settings,
+            list(conversation.tokens),
+            whole.data if in_file else None,
+            window_of(cache, self._maker),
+            conversation.pruned,
         )
         n = conversation.n_used
         cache.context.clear()
         if not cache.context.load_state(data):
             cache.context.load_state(whole.data)
             raise EngineError("llama.cpp refused the pruned cache.", "The cache is as it was before.")
-        conversation.pruned = Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept)
+        conversation.rewritten(Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept))
         self._switcher.history.push(before)
 
     def _done(self, id: int, chosen: Policy, before: int, began: float) -> CacheChanged:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from app.engine import states, words
 from app.engine.budget import Budget
 from app.engine.cache import Cache, CacheMaker, CacheSettings, longest_context
-from app.engine.conversation import Conversation, Pruned
+from app.engine.conversation import Conversation
 from app.engine.history import History, Kept, put_exact_rows
 from app.engine.inbox import Inbox
 from app.engine.needs import Needs, needs_of
 from app.engine.prompt import common_prefix
 from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
+from app.engine.pruned import Pruned
 from app.engine.switch_words import changed, no_change, preview, refused
 from app.engine.window import WindowKeeper, window_of
 from quantize.cache_types import cache_type
@@ -172,9 +173,7 @@ class Switcher:
             self.cache.settings = wanted  # what is wished for other types may be another
             return self._changed(command.id, self.cache, 0.0, False, no_change(now, wanted))
         conversation = self._conversation
-        exact = (
-            None if reprefill else self.history.exact(wanted, conversation.tokens, conversation.pruned)
-        )
+        exact = None if reprefill else self.history.exact(wanted, conversation.tokens, conversation.pruned)
         return self._run(command.id, wanted, reprefill, exact, remember=True)
 
     def undo(self, id: int) -> CacheChanged:
@@ -217,7 +216,7 @@ class Switcher:
             cache.context.load_state(now)
             raise EngineError("llama.cpp refused the cache from before the prune.", "It is as it was.")
         before = conversation.n_used
-        conversation.pruned = kept.pruned
+        conversation.rewritten(kept.pruned)
         self.history.pop()
         back = words.tokens(conversation.n_used - before)
         sentence = f"The prune is undone: {back} are back, exactly as they were."
@@ -263,7 +262,9 @@ class Switcher:
         in_file = needs.state <= states.disk_room()
         data = self._save(states.in_file if in_file else states.in_memory)
         room = states.in_file if needs.new_in_file else states.in_memory
-        filling = self._windows.gather(wanted, self._conversation.tokens, data, window)
+        filling = self._windows.gather(
+            wanted, self._conversation.tokens, data, window, self._conversation.pruned
+        )
         moved = self._transcode(data, wanted, exact, room, filling, consume=not in_file)
         cache = self._open_with(wanted, moved, filling)
         self._adopt(cache)
@@ -274,10 +275,14 @@ class Switcher:
     ) -> NDArray[np.uint8]:
         """Free the old context before the new one is made."""
         data = self._save(states.in_file)
-        filling = self._windows.gather(wanted, self._conversation.tokens, data, window)
+        filling = self._windows.gather(
+            wanted, self._conversation.tokens, data, window, self._conversation.pruned
+        )
         moved = self._transcode(data, wanted, exact, states.in_file, filling, consume=False)
         old = self.cache
-        back = self._windows.gather(old.settings, self._conversation.tokens, data, window)
+        back = self._windows.gather(
+            old.settings, self._conversation.tokens, data, window, self._conversation.pruned
+        )
         old.close()
         try:
             cache = self._open_with(wanted, moved, filling)

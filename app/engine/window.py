@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from app.engine import states
 from app.engine.cache import Cache, CacheMaker, CacheSettings, layout_of
 from app.engine.history import History
+from app.engine.pruned import Pruned
 from quantize.errors import OutOfMemoryError
 from quantize.native.window import NOTHING, Filling, Source, Window, gather, put_back, read_window
 from quantize.state import read_state
@@ -87,17 +88,23 @@ class WindowKeeper:
         tokens: list[int],
         data: NDArray[np.uint8],
         window: Window | None,
+        pruned: Pruned | None = None,
     ) -> Filling:
         """The newest rows for a cache of the ``wanted`` settings that will hold ``tokens``.
 
         Args:
             data: the state of the present cache, as it is before a change of types.
             window: what the tail beside it held.
+            pruned: what was pruned of it. A cache from before a prune has other tokens in its cells.
         """
         if not wanted.tail and not window:
             return NOTHING
         # The first cache that held a token has it as the model computed it; later ones made theirs of that.
-        kept = [k for k in self._history.oldest_first if k.state is not None and k.n_exact(tokens)]
+        kept = [
+            k
+            for k in self._history.oldest_first
+            if k.pruned == pruned and k.state is not None and k.n_exact(tokens)
+        ]
         sources = [
             Source(read_state(k.state), k.window, k.n_exact(tokens)) for k in kept if k.state is not None
         ]
