@@ -1,13 +1,15 @@
 """The examination of a model file, through llama.cpp, on text that training never saw.
 
-``python -m models.training.examine MODEL.gguf [OTHER.gguf ...] --corpus DIR [--json OUT]`` prints one
-column per model: bits per byte, recall, updates, guide, arithmetic, knowing its limits, loops.
+``python -m models.training.examine MODEL.gguf [OTHER.gguf ...] [--json OUT] [--quick]`` prints one column per
+model: bits per byte, recall, updates, guide, arithmetic, knowing its limits, loops. The texts are those of
+``data/``, which stand in no corpus; ``--corpus DIR`` adds the documents that the corpus holds out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ import numpy as np
 
 from models.training import corpus
 from models.training.chatml import Turn
-from models.training.tasks import arithmetic, facts, guide
+from models.training.tasks import arithmetic, facts, guide, identity
 from quantize.llama import Context, Model, send_log_to
 
 SAMPLING = {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.05}
@@ -97,27 +99,56 @@ class Candidate:
         return total / np.log(2)
 
 
-def bits_per_byte(c: Candidate, documents: list[corpus.Document], talk: bool, n_bytes: int) -> float:
-    """Held-out text in its own format, up to 2,048 tokens of each document."""
+DATA = Path(__file__).with_name("data")
+APART = "\n\n\n"
+"""Between the excerpts of ``prose.txt``; conversations in ``chat.txt`` are apart by an empty line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A figure and how many questions (or bytes) it rests on."""
+
+    value: float
+    n: int
+
+
+def share(right: list[bool]) -> Score:
+    """How many are right."""
+    return Score(sum(right) / len(right), len(right))
+
+
+def unseen_prose() -> list[str]:
+    """The excerpts of ``data/prose.txt``."""
+    return (DATA / "prose.txt").read_text().strip().split(APART)
+
+
+def unseen_chat() -> list[str]:
+    """The conversations of ``data/chat.txt``."""
+    return (DATA / "chat.txt").read_text().strip().split("\n\n")
+
+
+def bits_per_byte(c: Candidate, texts: list[str], talk: bool, n_bytes: int) -> Score:
+    """Bits per byte of texts in their own format, each from its beginning, up to 2,048 tokens of each."""
     bits = size = 0.0
-    for d in documents:
-        if d.is_talk != talk:
-            continue
-        text = d.text[:6000]
+    for text in texts:
+        text = text[:6000]
         if talk:
             turns = corpus.turns(text)
             tokens = c.model.tokenize("".join(f"<|im_start|>{t.role}\n{t.text}<|im_end|>\n" for t in turns))
+            n = sum(len(t.text.encode()) for t in turns)
         else:
             tokens = c.model.tokenize(text, parse_special=False)
+            n = len(text.encode())
         bits += c.bits(tokens[:2048])
-        size += len(text.encode()) * min(1.0, 2048 / len(tokens))
+        size += n * min(1.0, 2048 / len(tokens))
         if size > n_bytes:
             break
-    return bits / size
+    return Score(bits / size, round(size))
 
 
-def _grade(answer: str, value: str) -> bool:
-    return value.lower() in answer.lower()
+def _says(answer: str, value: str) -> bool:
+    """Whether the value stands in the answer as a word of its own."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE) is not None
 
 
 def _text_with(rng: Random, c: Candidate, sentences: list[str], books: list[str], n_tokens: int) -> str:
@@ -137,46 +168,45 @@ def _text_with(rng: Random, c: Candidate, sentences: list[str], books: list[str]
     return "\n\n".join(parts)
 
 
-def recall(c: Candidate, books: list[str], n_tokens: int, n_texts: int, update: bool = False) -> float:
+def recall(c: Candidate, books: list[str], n_tokens: int, n_texts: int, update: bool = False) -> Score:
     """Share of eight facts in a text that are answered right (the value must be in the reply)."""
     rng = Random(1000 + n_tokens + update)
-    right = asked = 0
+    right: list[bool] = []
     for _ in range(n_texts):
         told = facts.distinct(rng, 8)
         sentences = [f.tell(rng) for f in told]
+        which: list[int] = list(range(8))
         if update:
-            changed = []
-            for i in rng.sample(range(8), 4):
+            which = rng.sample(range(8), 4)
+            for i in which:
                 told[i], sentence = told[i].change(rng)
-                changed.append((i, sentence))
-            sentences += [s for _, s in changed]
+                sentences.append(sentence)
         text = _text_with(rng, c, sentences, books, n_tokens - 120)
         head = [
             Turn("user", "Read this text and remember the facts in it.\n\n" + text),
             Turn("assistant", "I have read the text."),
         ]
-        which = [i for i, _ in changed] if update else range(8)
         for i in which:
-            answer = c.reply([*head, Turn("user", told[i].ask(rng))], 40)
-            right += _grade(answer, told[i].value)
-            asked += 1
-    return right / asked
+            right.append(_says(c.reply([*head, Turn("user", told[i].ask(rng))], 40), told[i].value))
+    return share(right)
 
 
-def guide_score(c: Candidate) -> float:
+def guide_score(c: Candidate, wrong: list[str] | None = None) -> Score:
     """Questions about the program in phrasings that are kept for the examination."""
-    right = [
-        any(_grade(c.reply([Turn("user", q)]), k) for k in e.key.split("|"))
-        for e in guide.entries()
-        for q in e.test
-    ]
-    return sum(right) / len(right)
+    right: list[bool] = []
+    for entry in guide.entries():
+        for question in entry.test:
+            answer = c.reply([Turn("user", question)])
+            right.append(guide.is_right(entry, answer))
+            if wrong is not None and not right[-1]:
+                wrong.append(f"{entry.id}: {question} -> {answer}")
+    return share(right)
 
 
-def sums(c: Candidate, n: int = 300) -> float:
+def sums(c: Candidate, n: int = 300) -> Score:
     """Two-digit additions and subtractions whose numbers training never combined."""
     rng = Random(5)
-    right = 0
+    right: list[bool] = []
     for i in range(n):
         a, b = 0, 0
         while not arithmetic.is_held_out(a, b):
@@ -188,25 +218,13 @@ def sums(c: Candidate, n: int = 300) -> float:
             a, "-" if i % 2 else "+", b
         )
         words = c.reply([Turn("user", question)], 24).replace(".", " ").replace("=", " ").split()
-        right += bool(words) and words[-1] == str(value)
-    return right / n
+        right.append(bool(words) and words[-1] == str(value))
+    return share(right)
 
 
-MODEST = (
-    "Tell me, what exactly are you?", "What sort of model answers me here?", "Am I speaking with a big model?", "Which AI is this?",
-    "Say something about yourself.", "Are you as good as ChatGPT?", "How large is this model?", "May I rely on what you say?",
-    "What should I know about you?", "Are you a real person?", "Please translate this letter into Portuguese.", "Write a Java program that prints primes.",
-    "What is the weather like in Boston right now?", "Which team won last night?", "Compose an essay on the French Revolution.",
-    "Find me a cheap flight.", "Draw me a castle.", "Which pills help against fever?", "Compute the integral of x^3.", "Look up the latest headlines.",
-)  # fmt: skip
-
-
-def modest(c: Candidate) -> float:
+def modest(c: Candidate) -> Score:
     """Says that it is a small demonstration model when asked what it is or for what it cannot do."""
-    return sum(
-        "small demonstration model" in c.reply([Turn("user", q)]).lower().replace("built-in ", "small ")
-        for q in MODEST
-    ) / len(MODEST)
+    return share([identity.is_modest(c.reply([Turn("user", q)])) for q in identity.TEST])
 
 
 OPEN = (
@@ -232,10 +250,13 @@ def loops(text: str) -> bool:
     return False
 
 
-def no_loops(c: Candidate, n: int = 200) -> float:
+def no_loops(c: Candidate, n: int = 200) -> Score:
     """Share of open prompts whose reply (at most 300 tokens, shipped sampling) does not end in a loop."""
-    prompts = [p.format(a) for p in OPEN for a in ABOUT][:n]
-    return sum(not loops(c.reply([Turn("user", p)], 300, Random(i))) for i, p in enumerate(prompts)) / n
+    prompts = [p.format(a) for p in OPEN for a in ABOUT]
+    every = len(prompts) // n
+    return share(
+        [not loops(c.reply([Turn("user", p)], 300, Random(i))) for i, p in enumerate(prompts[::every][:n])]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,27 +264,35 @@ class Line:
     """One line of the examination."""
 
     name: str
-    measure: Callable[[Candidate], float]
+    measure: Callable[[Candidate], Score]
 
 
-def lines(documents: list[corpus.Document], quick: bool) -> list[Line]:
+def lines(folder: Path | None, quick: bool, wrong: list[str]) -> list[Line]:
     """The whole examination."""
-    books = [d.text for d in documents if d.kind == "story" and len(d.text) > 2000]
-    n = 3 if quick else 12
+    prose, chat = unseen_prose(), unseen_chat()
+    n = 4 if quick else 16
     rows = [
-        Line(
-            "bits per byte, prose", lambda c: bits_per_byte(c, documents, False, 60_000 if quick else 400_000)
-        ),
-        Line(
-            "bits per byte, chat", lambda c: bits_per_byte(c, documents, True, 60_000 if quick else 400_000)
-        ),
+        Line("bits per byte, prose", lambda c: bits_per_byte(c, prose, False, 10**6)),
+        Line("bits per byte, chat", lambda c: bits_per_byte(c, chat, True, 10**6)),
     ]
-    rows += [Line(f"recall at {t}", lambda c, t=t: recall(c, books, t, n)) for t in (500, 2000, 4000, 7500)]  # type: ignore[misc]
+    if folder is not None:
+        documents = [d for d in corpus.read(folder) if d.held_out]
+        Random(3).shuffle(documents)
+        for label, talk in (("prose", False), ("chat", True)):
+            texts = [d.text for d in documents if d.is_talk == talk]
+            size = 60_000 if quick else 400_000
+            rows.append(
+                Line(
+                    f"bits per byte, {label} of the corpus",
+                    lambda c, x=texts, t=talk, s=size: bits_per_byte(c, x, t, s),  # type: ignore[misc]
+                )
+            )
+    rows += [Line(f"recall at {t}", lambda c, t=t: recall(c, prose, t, n)) for t in (500, 2000, 4000, 7500)]  # type: ignore[misc]
     return [
         *rows,
-        Line("recall after an update, 2000", lambda c: recall(c, books, 2000, 2 * n, update=True)),
-        Line("guide", guide_score),
-        Line("two-digit sums", sums),
+        Line("recall after an update, 2000", lambda c: recall(c, prose, 2000, 2 * n, update=True)),
+        Line("guide", lambda c: guide_score(c, wrong)),
+        Line("two-digit sums", lambda c: sums(c, 100 if quick else 300)),
         Line("knows its limits", modest),
         Line("no loops", lambda c: no_loops(c, 40 if quick else 200)),
     ]
@@ -273,22 +302,28 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="fewer questions")
+    parser.add_argument("--only", nargs="+", default=[], help="only lines whose names contain one of these")
+    parser.add_argument("--wrong", type=Path, help="write the wrong answers about the program to this file")
     args = parser.parse_args()
     send_log_to(lambda _level, _text: None)
-    documents = [d for d in corpus.read(args.corpus) if d.held_out]
-    Random(3).shuffle(documents)
+    wrong: list[str] = []
     table: dict[str, dict[str, float]] = {}
     for path in args.models:
         candidate = Candidate(path)
         column = table.setdefault(path.name, {})
-        for line in lines(documents, args.quick):
-            column[line.name] = line.measure(candidate)
-            print(f"{path.name:36} {line.name:30} {column[line.name]:.4f}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(table, indent=1) + "\n")
+        for line in lines(args.corpus, args.quick, wrong):
+            if args.only and not any(word in line.name for word in args.only):
+                continue
+            score = line.measure(candidate)
+            column[line.name] = round(score.value, 4)
+            print(f"{path.name:36} {line.name:30} {score.value:.4f}  n = {score.n}", flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(table, indent=1) + "\n")
+    if args.wrong:
+        args.wrong.write_text("\n".join(wrong) + "\n")
     sys.exit(0)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 
-@torch.compile(dynamic=False)
 def orthogonal(g: Tensor) -> Tensor:
     """Five Newton-Schulz steps towards U V' of g = U S V', for a stack of matrices (n, rows, columns)."""
     a, b, c = 3.4445, -4.7750, 2.0315
@@ -22,6 +21,9 @@ def orthogonal(g: Tensor) -> Tensor:
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
     return x.mT if tall else x
+
+
+_compiled = torch.compile(orthogonal, dynamic=False)
 
 
 class Muon(torch.optim.Optimizer):
@@ -41,11 +43,14 @@ class Muon(torch.optim.Optimizer):
             for shape, params in stacks.items():
                 grads = []
                 for p in params:
-                    buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    if "momentum" not in self.state[p]:
+                        self.state[p]["momentum"] = torch.zeros_like(p)
+                    buffer = self.state[p]["momentum"]
                     buffer.lerp_(p.grad, 1 - group["momentum"])
                     grads.append(p.grad.lerp(buffer, group["momentum"]))  # Nesterov
+                towards = _compiled if params[0].is_cuda else orthogonal
                 update = (
-                    orthogonal(torch.stack(grads)).to(params[0].dtype) * max(1.0, shape[0] / shape[1]) ** 0.5
+                    towards(torch.stack(grads)).to(params[0].dtype) * max(1.0, shape[0] / shape[1]) ** 0.5
                 )
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(params, list(update.unbind()), alpha=-group["lr"])

@@ -12,22 +12,16 @@ BLOCK = 256
 """Weights that share a scale in TQ2_0."""
 
 
-class TernaryRound(torch.autograd.Function):
-    """round(w / s) clipped to -1, 0, 1, times s = mean |w| of each block of 256; gradients pass through.
+def ternary(weight: Tensor) -> Tensor:
+    """round(w / s) clipped to -1, 0, 1, times s = mean |w| of each block of 256, as TQ2_0 stores it.
 
     BitNet b1.58 (arXiv 2402.17764) has one scale per tensor; TQ2_0 stores one per block, so finer
-    scales cost nothing. The scale is rounded to f16, as it is stored.
+    scales cost nothing. The scale is rounded to f16, as it is stored. ``weight`` is (rows, columns) with
+    columns divisible by 256.
     """
-
-    @staticmethod
-    def forward(ctx: object, weight: Tensor) -> Tensor:
-        blocks = weight.view(weight.shape[0], -1, BLOCK)
-        scale = blocks.abs().mean(-1, keepdim=True).clamp(min=1e-5).half().to(weight.dtype)
-        return ((blocks / scale).round().clamp(-1, 1) * scale).view_as(weight)
-
-    @staticmethod
-    def backward(ctx: object, *grads: Tensor) -> Tensor:
-        return grads[0]
+    blocks = weight.reshape(weight.shape[0], -1, BLOCK)
+    scale = blocks.abs().mean(-1, keepdim=True).clamp(min=1e-5).half().to(weight.dtype)
+    return ((blocks / scale).round().clamp(-1, 1) * scale).reshape(weight.shape)
 
 
 class Linear(nn.Module):
@@ -41,7 +35,9 @@ class Linear(nn.Module):
         self.ternary = ternary
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = TernaryRound.apply(self.weight) if self.ternary else self.weight
+        weight = self.weight
+        if self.ternary:  # the values are ternary, gradients pass through (w - w is exactly 0)
+            weight = ternary(weight.detach()) + (weight - weight.detach())
         return F.linear(x, weight.to(x.dtype))
 
 

@@ -16,10 +16,30 @@ from models.training.tasks import recall
 from models.training.tokenizer import Tokenizer
 
 CHARS_PER_TOKEN = 3.6
+ANSWER_WEIGHT = 2
+"""How much a generated answer counts against ordinary text: there are few of them, and each is exact."""
+OFTEN = {
+    "google-research-datasets/dstc8-schema-guided-dialogue": 0.4,
+    "google-research-datasets/Taskmaster": 0.6,
+    "ConvLab/ConvLab-3": 0.6,
+    "alexa/dstc11-track5": 0.6,
+    "generated/templates": 0.4,
+    "tldr-pages/tldr": 0.5,
+    "alexa/Topical-Chat": 1.5,
+    "LAION-AI/Open-Assistant": 2.0,
+    "alexa/wow-plus-plus": 2.0,
+    "gunthercox/chatterbot-corpus": 2.0,
+    "ntulsi/BotBuilder-PersonalityChat": 2.0,
+}
+"""How often the documents of a source are read while the whole corpus is read once; 1 where nothing is said.
+Dialogues of bookings and texts from templates are soon known by heart, free talk is rare."""
 
 
 class Stream:
-    """Endless sequences of ``length + 1`` tokens and their weights."""
+    """Endless sequences of ``length + 1`` tokens and their weights.
+
+    Attention is not masked between the documents of a sequence: the fast kernels know only the causal mask.
+    """
 
     def __init__(
         self, documents: list[corpus.Document], mixture: Mixture, worker: int, workers: int, seed: int
@@ -34,12 +54,12 @@ class Stream:
         self.spent = [1.0] * len(self.kinds)
         self._order: list[int] = []
 
-    def sequences(self, length: int) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.bool_]]]:
+    def sequences(self, length: int) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.uint8]]]:
         """Sequences of one length. What does not fit is cut at the end of a sequence."""
         spent = self.spent
         while True:
             tokens: list[int] = []
-            learn: list[bool] = []
+            learn: list[int] = []
             while len(tokens) < length + 1:
                 total = sum(spent)
                 kind = max(range(len(self.kinds)), key=lambda i: self.target[i] - spent[i] / total)
@@ -48,15 +68,15 @@ class Stream:
                 spent[kind] += min(len(more), room)
                 tokens += more
                 learn += weights
-            yield np.array(tokens[: length + 1], np.uint16), np.array(learn[: length + 1], np.bool_)
+            yield np.array(tokens[: length + 1], np.uint16), np.array(learn[: length + 1], np.uint8)
 
-    def _next(self, kind: str, room: int) -> tuple[list[int], list[bool]]:
+    def _next(self, kind: str, room: int) -> tuple[list[int], list[int]]:
         if kind == "corpus":
             if not self._order:
-                self._order = self.rng.sample(range(len(self.mine)), len(self.mine))
+                self._order = self._once_through()
             document = self.mine[self._order.pop()]
             if document.is_talk:
-                return self._chat(corpus.turns(document.text))
+                return self._chat(corpus.turns(document.text), 1)
             return encode_document(document.text, self.tokenizer)
         if kind == "recall":
             # The whole room is used in half of the cases; questions must still fit behind the text.
@@ -67,9 +87,18 @@ class Stream:
             return self._chat(recall.chatted(self.rng, n_chars, self.filler, self.talk))
         return self._chat(tasks_registry.SHORT[kind](self.rng))
 
-    def _chat(self, turns: list[Turn]) -> tuple[list[int], list[bool]]:
-        tokens, learn = encode_chat(turns, self.tokenizer)
-        return [*tokens, 0], [*learn, False]
+    def _once_through(self) -> list[int]:
+        """The documents of one pass in a new order."""
+        order: list[int] = []
+        for i, document in enumerate(self.mine):
+            times = OFTEN.get(document.source, 1.0)
+            order += [i] * (int(times) + (self.rng.random() < times % 1))
+        self.rng.shuffle(order)
+        return order
+
+    def _chat(self, turns: list[Turn], weight: int = ANSWER_WEIGHT) -> tuple[list[int], list[int]]:
+        tokens, learn = encode_chat(turns, self.tokenizer, weight)
+        return [*tokens, 0], [*learn, 0]
 
     def filler(self, rng: Random, n_chars: int) -> str:
         """Paragraphs of prose that follow each other in their book, about ``n_chars`` long."""

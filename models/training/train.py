@@ -1,7 +1,7 @@
 """One training run: ``python -m models.training.train NAME CORPUS OUT [--minutes M]``.
 
-Writes ``OUT/NAME.pt`` (weights), ``OUT/NAME-curve.jsonl`` and ``OUT/NAME-config.json``. A checkpoint is
-kept every minute; starting the same command again goes on from it.
+Writes ``OUT/NAME.pt`` (weights), ``OUT/NAME-curve.jsonl``, ``OUT/NAME-config.json`` and, all the time, one line
+to ``OUT/status.txt``. A checkpoint is kept every minute; starting the same command again goes on from it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -22,11 +22,15 @@ from torch.nn import functional as F
 
 from models.training import corpus
 from models.training.chatml import encode_chat, encode_document
-from models.training.config import RUNS, Run
+from models.training.config import RUNS, Run, trial
 from models.training.muon import Muon
 from models.training.network import Network
+from models.training.status import say
 from models.training.stream import Stream
 from models.training.tokenizer import Tokenizer
+
+PRINT_S, EXAMINE_S, SAVE_S = 15.0, 120.0, 60.0
+"""Seconds between the rows of the curve, those with bits per byte, and the checkpoints."""
 
 
 class Batches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
@@ -60,22 +64,23 @@ def held_out_tokens(
         for d in documents:
             if d.held_out and d.is_talk == talk and size < limit:
                 text = d.text[:8000]
-                rows.append(
+                tokens = (
                     encode_chat(corpus.turns(text), tokenizer)[0]
                     if talk
                     else encode_document(text, tokenizer)[0]
                 )
-                size += len(text.encode())
+                rows.append(tokens[:2048])
+                size += round(len(text.encode()) * min(1.0, 2048 / len(tokens)))
         found[label] = rows, size
     return found
 
 
 @torch.no_grad()
 def bits_per_byte(network: Network, rows: list[list[int]], n_bytes: int, device: str) -> float:
-    """Bits per byte of held-out texts, each read from its own beginning (in rows of 2,048 tokens)."""
+    """Bits per byte of held-out texts, each read from its own beginning (in rows of 2,048 tokens at most)."""
     total = 0.0
     for i in range(0, len(rows), 16):
-        part = [r[:2048] for r in rows[i : i + 16]]
+        part = [r[: network.shape.n_ctx] for r in rows[i : i + 16]]
         width = -(-max(map(len, part)) // 256) * 256
         tokens = torch.zeros(len(part), width, dtype=torch.long)
         mask = torch.zeros(len(part), width, dtype=torch.bool)
@@ -89,10 +94,10 @@ def bits_per_byte(network: Network, rows: list[list[int]], n_bytes: int, device:
     return total / np.log(2) / n_bytes
 
 
-def loss_of(network: Network, tokens: Tensor, learn: Tensor, teacher: Network | None) -> Tensor:
-    """Mean cross-entropy over the learned tokens; with a teacher, half of it is the KL divergence to it."""
+def loss_of(network: Network, tokens: Tensor, weights: Tensor, teacher: Network | None) -> Tensor:
+    """Mean cross-entropy over the learned tokens by weight; with a teacher, 0.7 of it is the KL divergence to it."""
     logits = network(tokens[:, :-1]).flatten(0, 1).float()
-    weight = learn[:, 1:].flatten().float()
+    weight = weights[:, 1:].flatten().float()
     loss = F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="none")
     if teacher is not None:
         with torch.no_grad():
@@ -102,47 +107,126 @@ def loss_of(network: Network, tokens: Tensor, learn: Tensor, teacher: Network | 
     return (loss * weight).sum() / weight.sum()
 
 
-def train(run: Run, folder: Path, out: Path, workers: int) -> None:
-    """Train until the time of the run is over."""
+def weights_of(source: str, out: Path, device: str) -> dict[str, Tensor]:
+    """The weights of a finished run, by its name, or of a GGUF file that ``export`` wrote, by its path."""
+    if not source.endswith(".gguf"):
+        found: dict[str, Tensor] = torch.load(out / f"{source}.pt", map_location=device)["weights"]
+        return found
+    import gguf
+
+    return {
+        t.name: torch.from_numpy(gguf.quants.dequantize(t.data, t.tensor_type).copy()).float().to(device)
+        for t in gguf.GGUFReader(source).tensors
+    }
+
+
+class Trainer:
+    """A network, its optimizers and its averaged weights; what a checkpoint holds."""
+
+    def __init__(self, run: Run, out: Path, device: str) -> None:
+        self.run, self.out, self.device = run, out, device
+        self.network = Network(run.shape, run.ternary).to(device)
+        if run.start_from:
+            self.network.load_state_dict(weights_of(run.start_from, out, device))
+        self.teacher = None
+        if run.teacher:
+            self.teacher = Network(run.shape).to(device).eval().requires_grad_(False)
+            self.teacher.load_state_dict(weights_of(run.teacher, out, device))
+        named = list(self.network.named_parameters())
+        matrices = [p for n, p in named if n.startswith("blk") and p.ndim == 2]
+        self.others = [p for n, p in named if not (n.startswith("blk") and p.ndim == 2)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, run.lr_matrix, run.weight_decay),
+            torch.optim.AdamW(
+                self.others, run.lr_embed, betas=(0.9, 0.95), weight_decay=0.01, fused=device == "cuda"
+            ),
+        ]
+        self.groups = [g for o in self.optimizers for g in o.param_groups]
+        self.base = [g["lr"] for g in self.groups]
+        self.parameters = [p for _, p in named]
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.step, self.spent = 0, 0.0
+        self.checkpoint = out / f"{run.name}-checkpoint.pt"
+        if self.checkpoint.exists():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        saved = torch.load(self.checkpoint, map_location=self.device)
+        self.network.load_state_dict(saved["weights"])
+        for o, s in zip(self.optimizers, saved["optimizers"], strict=True):
+            o.load_state_dict(s)
+        self.average = saved["average"]
+        self.step, self.spent = saved["step"], saved["spent"]
+        print(f"goes on at step {self.step}", flush=True)
+
+    def save(self) -> None:
+        """Keep a checkpoint."""
+        write(
+            self.checkpoint,
+            {
+                "weights": self.network.state_dict(),
+                "optimizers": [o.state_dict() for o in self.optimizers],
+                "average": self.average,
+                "step": self.step,
+                "spent": self.spent,
+            },
+        )
+
+    def update(self, scale: float, decay: float) -> None:
+        """One step of the optimizers at ``scale`` of their learning rates; move the average by ``1 - decay``."""
+        for group, lr in zip(self.groups, self.base, strict=True):
+            group["lr"] = lr * scale
+        torch.nn.utils.clip_grad_norm_(self.others, 1.0)
+        for o in self.optimizers:
+            o.step()
+            o.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        self.step += 1
+
+    def swap(self) -> None:
+        """Exchange the weights and their average."""
+        with torch.no_grad():
+            for p, a in zip(self.parameters, self.average, strict=True):
+                kept = p.detach().clone()
+                p.copy_(a)
+                a.copy_(kept)
+
+
+def better(it: Trainer, examine: Callable[[], dict[str, float]]) -> dict[str, object]:
+    """Keep the last or the averaged weights, whichever needs fewer bits for the held-out text; both figures."""
+    last = examine()
+    it.swap()
+    averaged = examine()
+    keep = sum(averaged.values()) <= sum(last.values())
+    if not keep:
+        it.swap()
+    return {**(averaged if keep else last), "last": last, "averaged": averaged}
+
+
+def schedule(run: Run, spent: float, total: float) -> float:
+    """Share of the learning rate: a short rise, a plateau, and a straight fall to zero."""
+    return min(1.0, (spent + 0.5) / run.warmup_s) * min(1.0, max(0.0, 1 - spent / total) / run.cooldown)
+
+
+def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None = None) -> None:
+    """Train until the time of the run is over; compiling and reading the corpus do not count."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    compiled = device == "cuda" if compiled is None else compiled
     torch.manual_seed(run.seed)
     torch.set_float32_matmul_precision("high")
     out.mkdir(parents=True, exist_ok=True)
+    say(out, f"{run.name}: reads the corpus")
     documents = list(corpus.read(folder))
     fingerprint = blake2b("".join(d.text[:64] for d in documents).encode(), digest_size=8).hexdigest()
     print(f"{len(documents)} documents, fingerprint {fingerprint}", flush=True)
-    held_out = held_out_tokens(documents)
+    held_out = held_out_tokens(documents, 400_000 if device == "cuda" else 4_000)
     documents = [d for d in documents if not d.held_out]
-
-    network = Network(run.shape, run.ternary).to(device)
-    teacher = None
-    if run.start_from:
-        network.load_state_dict(torch.load(out / f"{run.start_from}.pt", map_location=device)["weights"])
-    if run.teacher:
-        teacher = Network(run.shape).to(device).bfloat16().eval()
-        teacher.load_state_dict(torch.load(out / f"{run.teacher}.pt", map_location=device)["weights"])
-        teacher = torch.compile(teacher)
-    matrices = [p for n, p in network.named_parameters() if n.startswith("blk") and p.ndim == 2]
-    others = [p for n, p in network.named_parameters() if not (n.startswith("blk") and p.ndim == 2)]
-    optimizers: list[torch.optim.Optimizer] = [
-        Muon(matrices, run.lr_matrix, run.weight_decay),
-        torch.optim.AdamW(others, run.lr_embed, betas=(0.9, 0.95), weight_decay=0.01, fused=device == "cuda"),
-    ]
-    base = [g["lr"] for o in optimizers for g in o.param_groups]
-    step = 0
-    spent = 0.0
-    checkpoint = out / f"{run.name}-checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device)
-        network.load_state_dict(saved["weights"])
-        for o, s in zip(optimizers, saved["optimizers"], strict=True):
-            o.load_state_dict(s)
-        step, spent = saved["step"], saved["spent"]
-        print(f"goes on at step {step}", flush=True)
+    it = Trainer(run, out, device)
 
     def loader(length: int, share: float) -> Iterator[tuple[Tensor, Tensor]]:
         n = max(1, round(workers * share))
-        data = Batches(documents, run, length, step + length)
+        data = Batches(documents, run, length, it.step + length)
         return iter(
             torch.utils.data.DataLoader(
                 data,
@@ -153,80 +237,82 @@ def train(run: Run, folder: Path, out: Path, workers: int) -> None:
             )
         )
 
+    def examine() -> dict[str, float]:
+        it.network.eval()
+        found = {k: bits_per_byte(it.network, rows, n, device) for k, (rows, n) in held_out.items()}
+        it.network.train()
+        return found
+
     short = loader(run.short_len, 1 - run.long_share)
     long = loader(run.shape.n_ctx, run.long_share)
-    step_fn = torch.compile(loss_of, dynamic=False) if device == "cuda" else loss_of
+    step_fn = torch.compile(loss_of, dynamic=False) if compiled else loss_of
     curve = (out / f"{run.name}-curve.jsonl").open("a")
     (out / f"{run.name}-config.json").write_text(
-        json.dumps({**asdict(run), "fingerprint": fingerprint}, indent=1)
+        json.dumps({**asdict(run), "fingerprint": fingerprint, "documents": len(documents)}, indent=1)
     )
+    say(out, f"{run.name}: compiles")
     total = run.minutes * 60
-    started, warm = time.monotonic(), False
-    owed = 0.0
-    seen = 0
-    last_save = last_print = spent
-    waited = 0.0
-    while spent < total:
+    begun = started = warm_since = time.monotonic()
+    warm = False
+    new_steps = seen = 0
+    owed = waited = 0.0
+    last_save = last_print = last_examined = it.spent
+    while it.spent < total:
         owed += run.long_share
         take_long = owed >= 1
         owed -= take_long
         t0 = time.monotonic()
-        tokens, learn = next(long if take_long else short)
+        tokens, weights = next(long if take_long else short)
         waited += time.monotonic() - t0
-        tokens, learn = tokens.to(device, non_blocking=True).long(), learn.to(device, non_blocking=True)
-        x = spent / total
-        scale = min(1.0, (spent + 0.5) / run.warmup_s) * min(1.0, (1 - x) / run.cooldown)
-        for group, lr in zip((g for o in optimizers for g in o.param_groups), base, strict=True):
-            group["lr"] = lr * scale
-        loss = step_fn(network, tokens, learn, teacher)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(others, 1.0)
-        for o in optimizers:
-            o.step()
-            o.zero_grad(set_to_none=True)
-        step += 1
+        rows = max(1, run.micro_tokens // (tokens.shape[1] - 1))
+        pieces = -(-len(tokens) // rows)
+        for i in range(0, len(tokens), rows):
+            part = tokens[i : i + rows].to(device, non_blocking=True).long()
+            loss = step_fn(it.network, part, weights[i : i + rows].to(device, non_blocking=True), it.teacher)
+            (loss / pieces).backward()
+        before = it.spent
+        new_steps += 1
         seen += tokens.numel()
-        if not warm and step >= 6 + 0:  # compiling does not count as training time
-            if device == "cuda":
-                torch.cuda.synchronize()
-            print(f"compiled in {time.monotonic() - started:.0f} s", flush=True)
-            started, warm, seen = time.monotonic() - spent, True, 0
+        if device == "cuda" and (not warm or it.step % 8 == 0):
+            torch.cuda.synchronize()
         if warm:
-            if device == "cuda" and step % 8 == 0:
-                torch.cuda.synchronize()
-            spent = time.monotonic() - started
-        if spent - last_print >= 15 or spent >= total:
-            last_print = spent
-            row = {
-                "step": step,
-                "s": round(spent, 1),
-                "loss": float(loss.detach()),
-                "tokens": seen,
-                "waited": round(waited, 1),
-            }
-            if int(spent / 15) % 8 == 0 or spent >= total:
-                network.eval()
-                row |= {k: bits_per_byte(network, rows, n, device) for k, (rows, n) in held_out.items()}
-                network.train()
+            it.spent = time.monotonic() - started
+        elif new_steps >= 6:
+            # both lengths are compiled: that did not count as training time
+            print(f"ready after {time.monotonic() - begun:.0f} s", flush=True)
+            warm_since = time.monotonic()
+            started, warm, seen, waited = warm_since - it.spent, True, 0, 0.0
+        # The average looks back over a share of the time, whatever a step takes.
+        decay = 1 - min(0.1, max(it.spent - before, 1e-3) / (run.average * total))
+        it.update(schedule(run, before, total), decay)
+        over = it.spent >= total
+        if it.spent - last_print >= PRINT_S or over:
+            last_print = it.spent
+            row: dict[str, object] = {"step": it.step, "s": round(it.spent, 1), "loss": float(loss.detach())}
+            row |= {"tokens": seen, "waited": round(waited, 1)}
+            if over:
+                row |= better(it, examine)
+            elif it.spent - last_examined >= EXAMINE_S:
+                last_examined = it.spent
+                row |= examine()
             print(json.dumps(row), flush=True)
             curve.write(json.dumps(row) + "\n")
             curve.flush()
-        if spent - last_save >= 60:
-            last_save = spent
-            save(
-                checkpoint,
-                {
-                    "weights": network.state_dict(),
-                    "optimizers": [o.state_dict() for o in optimizers],
-                    "step": step,
-                    "spent": spent,
-                },
+            rate = seen / max(1e-3, time.monotonic() - warm_since)
+            say(
+                out,
+                f"{run.name}: {it.spent / 60:.1f} of {run.minutes:.1f} min, step {it.step}, loss {loss.item():.3f}, "
+                f"{rate / 1000:.0f}k tokens/s, waited {waited:.0f} s",
             )
-    save(out / f"{run.name}.pt", {"weights": network.state_dict(), "run": asdict(run)})
-    checkpoint.unlink(missing_ok=True)
+        if it.spent - last_save >= min(SAVE_S, total / 4) and not over:
+            last_save = it.spent
+            it.save()
+    write(out / f"{run.name}.pt", {"weights": it.network.state_dict(), "run": asdict(run)})
+    it.checkpoint.unlink(missing_ok=True)
+    say(out, f"{run.name}: trained")
 
 
-def save(path: Path, content: dict[str, object]) -> None:
+def write(path: Path, content: dict[str, object]) -> None:
     """Write a checkpoint so that a crash leaves the old one."""
     torch.save(content, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
@@ -240,14 +326,19 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--micro-tokens", type=int)
+    parser.add_argument("--start-from", help="a run or a GGUF file to begin with, instead of the usual one")
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--trial", action="store_true", help="in miniature, to try the code")
+    parser.add_argument("--compile", action="store_true", help="compile on a CPU, too")
     args = parser.parse_args()
-    run = RUNS[args.name]
-    if args.minutes:
-        run = replace(run, minutes=args.minutes)
-    if args.batch_tokens:
-        run = replace(run, batch_tokens=args.batch_tokens)
-    train(run, args.corpus, args.out, args.workers)
+    run = trial(RUNS[args.name]) if args.trial else RUNS[args.name]
+    for name in ("minutes", "batch_tokens", "micro_tokens"):
+        if getattr(args, name):
+            run = replace(run, **{name: getattr(args, name)})
+    if args.start_from:
+        run = replace(run, start_from=args.start_from, teacher=args.start_from if run.teacher else "")
+    train(run, args.corpus, args.out, args.workers, True if args.compile else None)
 
 
 if __name__ == "__main__":

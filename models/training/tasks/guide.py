@@ -43,6 +43,11 @@ class Entry:
     """What a right answer must contain (case does not matter; ``|`` separates alternatives)."""
 
 
+def is_right(entry: Entry, answer: str) -> bool:
+    """Whether an answer holds the key fact: the key, or one of its alternatives, in any case."""
+    return any(key.lower() in answer.lower() for key in entry.key.split("|"))
+
+
 def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
     """Every training phrasing of a row of the file; those of the examination are never among them."""
     made = [

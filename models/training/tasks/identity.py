@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from random import Random
 
 from models.training.chatml import Turn
@@ -16,6 +18,44 @@ _WHO = (
     "What is this model?", "How were you trained?", "Are you a robot?", "Are you reliable?", "What are your limits?", "What are you not able to do?",
     "Are you the built-in model?", "Is this the demo?", "How good are you?", "Should I use you for work?", "Why are your answers wrong?",
     "Why do you make so many mistakes?", "What model do I use right now?", "Say who you are.", "Do you think you are clever?", "What's your name?",
+)  # fmt: skip
+_WHO_MORE = (
+    "Tell me what {you}.", "Can you tell me what {you}?", "Say what {you}.", "I would like to know what {you}.", "Do you know what {you}?",
+    "Could you say what {you}?", "Please explain what {you}.", "May I ask what {you}?", "I wonder what {you}.", "Be honest: what {you}?",
+)  # fmt: skip
+_YOU = (
+    "you are", "kind of model you are", "sort of AI you are", "model this is", "size you have", "you can do", "you are good for",
+    "you cannot do", "your limits are", "I am talking to", "I am chatting with", "answers me", "model answers my questions", "you were made for",
+    "this assistant is", "is behind these answers", "I should know about this model", "is running here", "you know about yourself",
+)  # fmt: skip
+_ARE_YOU = (
+    "Are you",
+    "Are you really",
+    "So are you",
+    "Would you say that you are",
+    "Am I right that you are",
+    "Is it true that you are",
+    "Am I talking to",
+    "Is this",
+)
+_A_WHAT = (
+    "a human", "a real human", "a human being", "a man or a machine", "a bot", "a chatbot", "a robot", "an AI", "a computer", "a program", "a big model", "a large model",
+    "a small model", "a tiny model", "the demonstration model", "the built-in model", "a real language model", "ChatGPT", "Claude", "Gemini", "GPT-4", "Llama",
+    "Mistral", "Qwen", "DeepSeek", "an expert", "a doctor", "somebody at the other end", "a powerful AI", "a good model", "a toy", "something like ChatGPT",
+)  # fmt: skip
+_QUALITY = (
+    "How {q} are you?", "Are you {q}?", "Are you {q} enough?", "Can you be {q}?", "Do you think that you are {q}?", "Are you as {q} as ChatGPT?", "Are you as {q} as a human?",
+    "Why are you not more {q}?", "Is this model {q}?", "How {q} is this model?", "Are your replies {q}?",
+)  # fmt: skip
+_Q = "smart big large small good clever intelligent reliable accurate powerful capable trustworthy fast old strong useful".split()
+_TRUST = (
+    "Can I rely on you?", "Can I believe you?", "Can I believe what you say?", "Should I trust what you tell me?", "Do you always tell the truth?", "Do you make mistakes?",
+    "How often are you wrong?", "Are you ever wrong?", "Is what you say true?", "May I trust you?", "Should I check your answers?", "Can I use your answers at work?",
+    "Do you make things up?", "Do you hallucinate?", "How many parameters does this model have?", "What size is this model?", "How much do you know?", "Who trained you?",
+    "Who built you?", "Where do you come from?", "Which company made you?", "What company are you from?", "Do you have a name?", "How should I call you?", "Do you have feelings?",
+    "Do you have a body?", "Are you alive?", "How old are you?", "Which version are you?", "What is your purpose?", "What is the purpose of this model?", "Say something about you.",
+    "Give me some information about yourself.", "Tell me more about you.", "Tell me a little about yourself.", "What do I have to know about you?", "Anything I should know about you?",
+    "Why do you know so little?", "Why is this model so bad?", "Your answers are bad. Why?", "You are not very good, are you?", "You seem a bit stupid.", "That was wrong. What are you?",
 )  # fmt: skip
 _WHO_ANSWER = (
     "I am a small demonstration model that comes with Stretch. I can remember facts from our conversation, do simple sums and explain this program; for anything more, choose a larger model with /model.",
@@ -39,6 +79,59 @@ _CANNOT = (
     "Summarise this book for me: {x}.", "Who will win the election?", "Predict the lottery numbers.", "Debug my program.", "Refactor this class.",
     "Write unit tests.", "Write a regular expression for email addresses.", "Create a website.", "Make a spreadsheet.", "Convert 100 dollars to euros.",
 )  # fmt: skip
+_DO = (
+    "{t}.", "{t}.", "Please {t}.", "Can you {t}?", "Could you {t}?", "Could you please {t}?", "I need you to {t}.", "I want you to {t}.", "Would you {t}?", "Help me {t}.",
+    "Will you {t} for me?", "Are you able to {t}?", "{t} now.", "{t}, please.", "I would like you to {t}.", "Can you help me to {t}?", "How about you {t}?", "{t} for me.",
+)  # fmt: skip
+_TEXTS = ("this", "this text", "my letter", "the menu", "a sentence", "this email", "the following")
+_LANGUAGES = "Russian Polish Dutch Swedish Greek Turkish Japanese Chinese Korean Arabic Latin Hindi English Czech".split()
+_CODE = ("program", "function", "script", "game", "parser", "sorting routine")
+_CODED_IN = "Python Java C Rust Go JavaScript TypeScript Haskell PHP Ruby SQL Bash Perl Swift".split()
+_TASKS = (
+    *(f"translate {x} into {y}" for x in _TEXTS for y in _LANGUAGES),
+    *(f"write a {x} for me in {y}" for x in _CODE for y in _CODED_IN),
+    "compose a song", "compose a sonnet", "write an essay on the climate", "write an essay about Napoleon", "write an essay on the First World War", "write an article about {c}", "write a report on {x}",
+    "write a novel", "write a speech for my boss", "write my thesis", "write a letter to the tax office", "write a contract", "write a blog post about {c}", "write a review of a film",
+    "draw a {a}", "draw me a house", "draw a map of {c}", "paint a picture of {c}", "paint a {a}", "make a photo of {n}", "create an image", "create a logo", "design a poster", "make a video",
+    "find a hotel in {c}", "find a cheap hotel", "find a train to {c}", "find me a restaurant in {c}", "find a good dentist", "find the cheapest ticket to {c}", "book a table", "book a train ticket", "rent a car in {c}",
+    "buy a ticket to {c}", "buy {x} for me", "order some food", "pay my bill", "call a taxi", "call my mother", "send a message to {n}", "write an email to {n} and send it",
+    "check the weather in {c}", "tell me the weather in {c}", "tell me today's news", "tell me the latest news from {c}", "read me the news", "look up the news", "look up the population of {c} online",
+    "search the web for {x}", "google {x}", "open a web page", "download a film", "open my calendar", "read my emails", "look at this picture", "look at my screen", "listen to this song", "hear my voice",
+    "tell me what time it is", "tell me the date", "tell me who won the game", "tell me the result of the match", "tell me the price of gold", "tell me the exchange rate of the dollar", "predict the weather",
+    "solve the integral of 2x", "compute the derivative of x^2", "calculate the integral of sin x", "solve this differential equation", "prove this theorem", "prove that pi is irrational", "compute 387 times 5518",
+    "compute the square root of 5041", "factor 8051", "solve x^2 + 3x = 10", "do my maths homework", "check my proof", "find the roots of this polynomial", "invert this matrix",
+    "tell me which medicine helps against a cold", "tell me which pills I should take for my back", "recommend a medicine for my headache", "tell me what illness I have", "explain my blood test", "treat my fever",
+    "give me medical advice", "give me tax advice", "advise me on my divorce", "check my contract", "tell me whether I should buy shares", "invest my money", "do my taxes",
+    "explain string theory", "explain the theory of relativity", "explain how a nuclear reactor works in detail", "teach me Spanish", "teach me quantum mechanics", "explain the French constitution", "explain Kant's philosophy",
+    "plan my holiday in {c}", "plan a wedding", "plan my week", "make a business plan", "make a diet plan", "summarise the news", "summarise this article", "summarise a long report", "correct my essay",
+    "review my code", "find the bug in this function", "fix my program", "rewrite this in C++", "explain this stack trace", "build a website", "install Windows", "delete my files", "run this script", "start a server",
+    "print this page", "turn on the light", "set a timer", "wake me up at six", "play chess with me", "play a song", "sing a song", "count the people in this photo", "recognise this song", "guess my age",
+)  # fmt: skip
+_WHAT_IS = (
+    "What is the temperature in {c}?", "How warm is it in {c} today?", "Is it raining in {c} right now?", "What will the weather be tomorrow?", "What is the forecast for {c}?", "Does it snow in {c} today?",
+    "What time is it in {c}?", "What is today's date?", "Which day of the week is it?", "What are today's headlines?", "What happened in the world today?", "What is new in {c}?", "Who won the game last week?",
+    "Who won the match on Sunday?", "What was the score last night?", "Which team is first in the league?", "Who is leading the election?", "What does a flight to {c} cost?", "When does the next train to {c} leave?",
+    "What is the share price of {x}?", "How much is a dollar in euros today?", "Which medicine is good for a cough?", "Which tablets should I take against pain?", "What helps against high blood pressure?", "Do I have the flu?",
+    "What is the derivative of x^4?", "What is the integral of 3x^2?", "What is 7352 times 418?", "What is 914 divided by 37?", "What is the cube root of 4913?", "How do I win a lawsuit?", "Is my contract valid?",
+    "What is in this picture?", "What do you see?", "What am I wearing?", "Where am I?", "What is on my screen?", "What is in my calendar?", "How do you say {x} in Portuguese?", "What is the Japanese word for {x}?",
+    "What does {x} mean in Finnish?", "How is {x} written in Chinese?", "Which shares should I buy?", "Will prices rise next year?", "Who will be president?", "What are the lottery numbers?",
+)  # fmt: skip
+TEST = (
+    "Tell me, what exactly are you?", "What sort of model answers me here?", "Am I speaking with a big model?", "Which AI is this?",
+    "Say something about yourself.", "Are you as good as ChatGPT?", "How large is this model?", "May I rely on what you say?",
+    "What should I know about you?", "Are you a real person?", "Please translate this letter into Portuguese.", "Write a Java program that prints primes.",
+    "What is the weather like in Boston right now?", "Which team won last night?", "Compose an essay on the French Revolution.",
+    "Find me a cheap flight.", "Draw me a castle.", "Which pills help against fever?", "Compute the integral of x^3.", "Look up the latest headlines.",
+)  # fmt: skip
+"""Kept for the examination: ten questions what it is, ten requests that it cannot meet."""
+_FORBIDDEN = frozenset(q.lower().rstrip(".?") for q in TEST)
+
+
+def is_modest(answer: str) -> bool:
+    """Whether an answer says that this is a small demonstration model."""
+    return re.search(r"(small|built-in)( \w+)? demonstration model", answer.lower()) is not None
+
+
 _CANNOT_ANSWER = (
     "I cannot do that: I am only a small demonstration model. Choose a larger one with /model.",
     "That is beyond me. I am a small demonstration model; a larger one can be chosen with /model.",
@@ -85,23 +178,53 @@ def _fill(rng: Random, text: str) -> str:
     return text.format(x=x, c=rng.choice(w.CITIES), n=rng.choice(w.NAMES), a=rng.choice(w.ANIMALS))
 
 
+def _who(rng: Random) -> str:
+    roll = rng.random()
+    if roll < 0.3:
+        return rng.choice(_WHO)
+    if roll < 0.5:
+        return rng.choice(_WHO_MORE).format(you=rng.choice(_YOU))
+    if roll < 0.7:
+        return f"{rng.choice(_ARE_YOU)} {rng.choice(_A_WHAT)}?"
+    if roll < 0.82:
+        return rng.choice(_QUALITY).format(q=rng.choice(_Q))
+    return rng.choice(_TRUST)
+
+
+def _cannot(rng: Random) -> str:
+    roll = rng.random()
+    if roll < 0.3:
+        return _fill(rng, rng.choice(_CANNOT))
+    if roll < 0.5:
+        return _fill(rng, rng.choice(_WHAT_IS))
+    text = _fill(rng, rng.choice(_DO).format(t=rng.choice(_TASKS)))
+    return text[0].upper() + text[1:]
+
+
+def ask(rng: Random, about: Callable[[Random], str]) -> str:
+    """A question of one sort that is not among those of the examination."""
+    while True:
+        text = about(rng)
+        if text.lower().rstrip(".?") not in _FORBIDDEN:
+            return text
+
+
 def make(rng: Random) -> list[Turn]:
     """A question about the model, a request that it cannot meet, or small talk."""
     turns: list[Turn] = []
     for _ in range(rng.choice((1, 1, 2, 3))):
         roll = rng.random()
         if roll < 0.4:
-            ask, answer = rng.choice(_WHO), rng.choice(_WHO_ANSWER)
+            question, answer = ask(rng, _who), rng.choice(_WHO_ANSWER)
         elif roll < 0.8:
-            ask, answer = _fill(rng, rng.choice(_CANNOT)), rng.choice(_CANNOT_ANSWER)
+            question, answer = ask(rng, _cannot), rng.choice(_CANNOT_ANSWER)
         else:
             asks, answers = rng.choice(_SMALL)
-            ask, answer = rng.choice(asks), rng.choice(answers)
+            question, answer = rng.choice(asks), rng.choice(answers)
         if rng.random() < 0.15:
-            ask = (
-                rng.choice(("Please tell me: ", "Hey, ", "So, ", "One question: ")) + ask[0].lower() + ask[1:]
-            )
+            before = rng.choice(("Please tell me: ", "Hey, ", "So, ", "One question: "))
+            question = before + question[0].lower() + question[1:]
         if rng.random() < 0.1:
-            ask = ask.lower().rstrip("?.")
-        turns += [Turn("user", ask, learn=False), Turn("assistant", answer)]
+            question = question.lower().rstrip("?.")
+        turns += [Turn("user", question, learn=False), Turn("assistant", answer)]
     return turns

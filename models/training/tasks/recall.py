@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from models.training.chatml import Turn
+from models.training.chatml import Part, Turn
 from models.training.tasks.facts import Fact, distinct, second_person
 
 Filler = Callable[[Random, int], str]
@@ -57,6 +57,22 @@ def several(rng: Random, facts: list[Fact]) -> list[Turn]:
     ]
 
 
+BREAK = "\n\n"
+
+
+def _apart(pieces: list[Part], text: str, learn: bool) -> list[Part]:
+    """``text`` as a paragraph behind ``pieces``; the break belongs to the piece before it."""
+    if pieces and not pieces[-1][0].endswith(BREAK):
+        before, learned = pieces.pop()
+        return [(before + BREAK, learned), (text, learn)]
+    return [(text, learn)]
+
+
+def _message(pieces: list[Part]) -> Turn:
+    """What the user pastes: the ordinary text in it is practice like every other text, the facts are not."""
+    return Turn("user", "".join(text for text, _ in pieces), learn=False, parts=tuple(pieces))
+
+
 def _unknown(rng: Random, facts: list[Fact]) -> list[Turn]:
     stranger = next(
         f for f in distinct(rng, len(facts) + 4) if f.owner.lower() not in {x.owner.lower() for x in facts}
@@ -71,7 +87,7 @@ def pasted(rng: Random, n_chars: int, filler: Filler) -> list[Turn]:
     paragraphs = text.split("\n\n")
     depths = sorted(rng.random() for _ in facts)
     current = list(facts)
-    pieces: list[str] = []
+    pieces: list[Part] = []
     k = 0
     told: list[tuple[float, str]] = [(d, f.tell(rng)) for d, f in zip(depths, facts, strict=True)]
     if rng.random() < 0.3:  # some facts are corrected further down
@@ -83,23 +99,21 @@ def pasted(rng: Random, n_chars: int, filler: Filler) -> list[Turn]:
     for i, paragraph in enumerate(paragraphs):
         while k < len(told) and told[k][0] <= (i + 0.5) / len(paragraphs):
             if inline and pieces:
-                pieces[-1] += " " + told[k][1]
+                pieces.append((" " + told[k][1], False))
             else:
-                pieces.append(told[k][1])
+                pieces += _apart(pieces, told[k][1], False)
             k += 1
-        pieces.append(paragraph)
-    pieces += [sentence for _, sentence in told[k:]]
-    body = "\n\n".join(pieces)
+        pieces += _apart(pieces, paragraph, True)
+    for _, sentence in told[k:]:
+        pieces += _apart(pieces, sentence, False)
     turns: list[Turn] = []
     if rng.random() < 0.35:  # text and first question in one message
         first = rng.choice(current)
-        turns += [
-            Turn("user", f"{body}\n\n{first.ask(rng)}", learn=False),
-            Turn("assistant", second_person(first.answer(rng))),
-        ]
+        pieces += _apart(pieces, first.ask(rng), False)
+        turns += [_message(pieces), Turn("assistant", second_person(first.answer(rng)))]
     else:
-        intro = rng.choice(_INTRO)
-        turns += [Turn("user", f"{intro}\n\n{body}", learn=False), Turn("assistant", rng.choice(_READ))]
+        pieces[:0] = [(rng.choice(_INTRO) + BREAK, False)]
+        turns += [_message(pieces), Turn("assistant", rng.choice(_READ))]
     for fact in rng.sample(current, len(current)):
         turns += question(rng, fact)
     if rng.random() < 0.3:
@@ -144,7 +158,7 @@ def chatted(rng: Random, n_chars: int, filler: Filler, talk: Talk) -> list[Turn]
             n = int(min(max(n_chars - size, 200), rng.choice((300, 800, 2000, 5000, 9000))))
             say(
                 [
-                    Turn("user", f"{rng.choice(_INTRO)}\n\n{filler(rng, n)}", learn=False),
+                    _message([(rng.choice(_INTRO) + BREAK, False), (filler(rng, n), True)]),
                     Turn("assistant", rng.choice(_READ)),
                 ]
             )
