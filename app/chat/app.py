@@ -191,6 +191,12 @@ class StretchApp(App[int]):
             if callable(show := getattr(shows, "show_preview", None)):
                 show(preview)
 
+    def on_downloads_changed(self, message: news.DownloadsChanged) -> None:
+        """Let every screen that shows downloads draw them anew."""
+        for screen in self.screen_stack:
+            if callable(show := getattr(screen, "show_downloads", None)):
+                show(message.done)
+
     # ---------------------------------------------------------------- screens
 
     def action_command_palette(self) -> None:

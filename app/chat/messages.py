@@ -312,6 +312,17 @@ class QueueChanged(Message):
 
 
 @dataclass
+class DownloadsChanged(Message):
+    """A download has got further, or the queue is another one."""
+
+    done: bool = False
+    """Whether a model is here that was not before."""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, DownloadsChanged) and not message.done
+
+
+@dataclass
 class SettingsChanged(Message):
     """A setting has another value."""
 

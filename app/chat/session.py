@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app import paths
 from app.chat import messages as news
 from app.chat.cache_wishes import CacheWishes
 from app.chat.engine_life import EngineLife, LoadPlan
@@ -30,6 +31,8 @@ from quantize.errors import StoreError, StretchError
 
 if TYPE_CHECKING:
     from textual.message import Message
+
+    from app.chat.download_desk import DownloadDesk
 
 DEMONSTRATIONS = ("builtin", "builtin-ternary")
 """Models that are there to be tried, not to be believed."""
@@ -66,6 +69,7 @@ class Session:
         self.life = EngineLife(log_path, self._on_event, self.announce_phase, self._on_trouble)
         self.talk = Talk(self)
         self.settings: Settings = preferences.resolve(overrides=self.overrides)
+        self._desk: DownloadDesk | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
         self._deleted: list[int] = []
@@ -92,6 +96,15 @@ class Session:
     def loaded(self) -> protocol.Loaded | None:
         """The model, or None while there is none."""
         return self.life.loaded
+
+    @property
+    def downloads(self) -> DownloadDesk:
+        """Models on their way from the hub."""
+        if self._desk is None:
+            from app.chat.download_desk import DownloadDesk
+
+            self._desk = DownloadDesk(paths.models_dir(), self.post)
+        return self._desk
 
     @property
     def conversation_id(self) -> int:
@@ -146,6 +159,8 @@ class Session:
         if self._ticker is not None:
             self._ticker.cancel()
         self.talk.close()
+        if self._desk is not None:
+            self._desk.close()
         self.life.close()
         self.store.close()
 

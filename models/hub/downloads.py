@@ -122,6 +122,15 @@ class Downloads:
         self._start_next()
         return job
 
+    def add_file(self, repo: str, path: str, n_bytes: int) -> Job:
+        """Want a file of which only the name is known; what belongs to it is asked for when it is its turn.
+
+        Raises:
+            HubError: if the name must not be used.
+        """
+        model = HubModel(path, quant_of(path), (HubFile(path, n_bytes, ""),))
+        return self.add(repo, "", model)
+
     def find_unfinished(self) -> None:
         """Put what earlier runs have left into the queue, paused."""
         for found in _models(unfinished(self.own)):
@@ -224,16 +233,16 @@ class Downloads:
         ) -> None:
             nonlocal told
             now = time.monotonic()
-            if state == job.state and now - told < _TELL_EVERY:
-                return
             with self._lock:
                 control.check()
                 new = state != job.state
                 job.state, job.done, job.pause_s = state, base + done, pause
-                meter.mark(base + done)
-                job.speed = meter.speed if state == "loading" and not new else 0.0
-            told = now
-            self._changed(job)
+                if new or now - told >= _TELL_EVERY:
+                    meter.mark(base + done)
+                    job.speed = meter.speed if state == "loading" and not new else 0.0
+            if new or now - told >= _TELL_EVERY:
+                told = now
+                self._changed(job)
 
         for file in job.model.parts:
             identity = Identity.of(job.repo, job.revision, file)
@@ -243,10 +252,10 @@ class Downloads:
         job.done = base
 
     def _complete(self, job: Job, hub: Hub) -> None:
-        """Learn of the other parts of a split model that an earlier run has begun."""
-        if part_of(job.model.path)[2] != len(job.model.parts):
-            name = HubName(job.repo, job.model.path)
-            job.model = choose(hub.repo(job.repo, job.revision), name)
+        """Learn what the hub has under the name, or of the other parts of a split model that was begun."""
+        if not job.revision or part_of(job.model.path)[2] != len(job.model.parts):
+            repo = hub.repo(job.repo, job.revision or None)
+            job.model, job.revision = choose(repo, HubName(job.repo, job.model.path)), repo.revision
             job.target = target_of(self.own, job.repo, job.model.path)
 
     def _remove(self, job: Job) -> None:

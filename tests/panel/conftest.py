@@ -25,6 +25,12 @@ def a_good_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     glyphs.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test of a screen asks the real hub for what it types."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """A session with a store and settings of its own whose engine is not started."""

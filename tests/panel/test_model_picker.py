@@ -23,6 +23,7 @@ class Catalog:
 
     heading = "From the catalog"
     searches = False
+    asks_hub = False
 
     def __init__(self) -> None:
         self.wanted: list[str] = []

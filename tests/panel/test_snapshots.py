@@ -131,6 +131,7 @@ class Shelf:
 
     heading = "On this computer"
     searches = True
+    asks_hub = False
 
     def rows(self, query: str) -> Iterator[ModelRow]:
         fits = "fits, up to 77k tokens at q8_0"

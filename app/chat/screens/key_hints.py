@@ -26,6 +26,13 @@ class KeyHints(Lines):
         self._seen = [b for b in bindings if b.show]
         self._spans: list[tuple[int, int, str]] = []
 
+    def show(self, bindings: Sequence[Binding]) -> None:
+        """Show other bindings."""
+        seen = [b for b in bindings if b.show]
+        if [(b.key, b.description) for b in seen] != [(b.key, b.description) for b in self._seen]:
+            self._seen = seen
+            self.redraw()
+
     def build(self, width: int) -> Sequence[Line]:
         pieces: list[Piece] = []
         self._spans = []

@@ -30,6 +30,14 @@ class ModelRow:
     """Why it cannot run, or empty."""
     progress: float | None = None
     """Share of a download that is done, None if there is no download."""
+    status: str = ""
+    """What the download does now, in a few words."""
+    job: bool = False
+    """Whether it is a download: choosing it pauses it or lets it go on."""
+    about: str = ""
+    """What to expect of it, in one sentence."""
+    repo: str = ""
+    """A repository of the hub to look into, or empty."""
 
 
 class ModelSource(Protocol):
@@ -43,11 +51,16 @@ class ModelSource(Protocol):
     def searches(self) -> bool:
         """Whether ``rows`` selects by the query itself; otherwise the picker does by name."""
 
+    @property
+    def asks_hub(self) -> bool:
+        """Whether it uses the network: it is then asked only when the typing has paused."""
+
     def rows(self, query: str) -> Iterator[ModelRow]:
         """The rows of the group, as they become known.
 
         Runs in a thread of its own and is closed early when the query changes. A row with the
-        name of an earlier one replaces it: first what is known at once, then the verdict.
+        name of an earlier one replaces it: first what is known at once, then the verdict. Raises a
+        ``StretchError`` if the group cannot be filled; it is shown in its place.
         """
         ...
 
@@ -65,6 +78,7 @@ class LocalSource:
 
     heading = "On this computer"
     searches = True
+    asks_hub = False
 
     def __init__(self, own: Path, folders: Iterable[str], budget: Callable[[], int]) -> None:
         self._own = own
