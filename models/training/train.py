@@ -257,7 +257,11 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
     new_steps = seen = 0
     owed = waited = 0.0
     last_save = last_print = last_examined = it.spent
+    parent = os.getppid()
     while it.spent < total:
+        if os.getppid() != parent:  # whoever wanted this has died and may have been started again
+            it.save()
+            raise SystemExit("The parent process is gone; a checkpoint is kept.")
         owed += run.long_share
         take_long = owed >= 1
         owed -= take_long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -48,6 +49,15 @@ def is_right(entry: Entry, answer: str) -> bool:
     return any(key.lower() in answer.lower() for key in entry.key.split("|"))
 
 
+def spelled_out(text: str) -> list[str]:
+    """Every text that a phrasing with ``{a|b}`` stands for."""
+    made = [""]
+    for i, piece in enumerate(re.split(r"\{([^{}]*\|[^{}]*)\}", text)):
+        choices = piece.split("|") if i % 2 else [piece]
+        made = [before + choice for before in made for choice in choices]
+    return made
+
+
 def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
     """Every training phrasing of a row of the file; those of the examination are never among them."""
     made = [
@@ -57,8 +67,15 @@ def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
         for f in frames
     ]
     made = [m[0].upper() + m[1:] for m in made]
-    forbidden = {t.lower() for t in row["test"]}
-    return tuple(p for p in dict.fromkeys([*row["ask"], *row["ask"], *made]) if p.lower() not in forbidden)
+    asked = [spelled_out(text) for text in row["ask"]]
+    plain = [texts[0] for texts in asked if len(texts) == 1]  # the usual questions, twice as often
+    many = [text for texts in asked for text in texts]
+    forbidden = {_bare(t) for t in row["test"]}
+    return tuple(p for p in (*plain, *dict.fromkeys([*many, *made])) if _bare(p) not in forbidden)
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[^a-z0-9_/+]+", " ", text.lower()).strip()
 
 
 @cache
