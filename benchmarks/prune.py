@@ -1,11 +1,10 @@
 """What is still recalled after a prune, and how long the prune takes.
 
-    python -m benchmarks.prune [MODEL] [--texts 50] [--tokens 1800] [--json FILE]
+    python -m benchmarks.prune [MODEL] [--texts 28] [--tokens 1500] [--json FILE]
 
 Facts are hidden in a text, the text is read, the cache is pruned, and only then each fact is asked for: no
 policy knows the questions. The same questions go to every setting. Shares are given with Wilson's 95%
-interval, and relative to the share of the full cache. The built-in model mixes up most kinds of facts when
-a text is long, so the facts are of the two kinds that it recalls best: where somebody lives and works.
+interval, and relative to the share of the full cache.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from models.resolve import resolve
 from quantize.buffers import allocate
 from quantize.cache_types import parse_pair
 from quantize.lab import asking
-from quantize.lab.facts import KINDS, Fact, is_right
+from quantize.lab.facts import Fact, is_right, make_facts
 from quantize.lab.opening import Opening
 from quantize.lab.recall import wilson
 from quantize.lab.setting import REFERENCE
@@ -63,24 +62,15 @@ class Way:
     tail: int = 0
 
 
-def ways() -> list[Way]:
-    """Everything that is measured beside the full cache."""
+def ways(quick: bool) -> list[Way]:
+    """Everything that is measured beside the full cache, or only what has a bound."""
     out = [Way(f"kvzip {k:.0%}", "kvzip", Request(k)) for k in (0.5, 0.25, 0.1)]
     out.append(Way("kvzip 25% tq3+256", "kvzip", Request(0.25), "tq3", WINDOW))
+    if quick:
+        return [*out, *(Way(f"{name} 50%", name, Request(0.5)) for name in KEYS_ONLY[:2])]
     out.append(Way("kvzip 50% whole", "kvzip", Request(0.5, per_head=False)))
     out += [Way(f"{name} 50%", name, Request(0.5)) for name in (*KEYS_ONLY, *LOOKING)]
     return out
-
-
-def make_facts(rng: Random, n: int) -> list[Fact]:
-    """``n`` facts about where people live and what they work as."""
-    city, job = KINDS[3], KINDS[4]
-    facts: list[Fact] = []
-    while len(facts) < n:
-        fact = (city, job)[len(facts) % 2](rng)
-        if all(fact.owner != f.owner and fact.value != f.value for f in facts):
-            facts.append(fact)
-    return facts
 
 
 def save(context: Context) -> SavedState:
@@ -98,6 +88,7 @@ class Bench:
     watching: Context
     watched: Watched
     small: dict[str, Subject]
+    ways: list[Way]
     answers: dict[str, list[bool]] = field(default_factory=dict)
     prefill: list[float] = field(default_factory=list)
     zipped: list[float] = field(default_factory=list)
@@ -114,7 +105,7 @@ class Bench:
         n = len(tokens)
         self.ask("full", self.full, state.data, questions, facts, n)
         seen: dict[str, Observed | None] = {}
-        for way in ways():
+        for way in self.ways:
             chosen = policy(way.policy)
             began = perf_counter()
             if chosen.needs_kernel and chosen.name not in seen:
@@ -193,10 +184,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", nargs="?", default="builtin")
-    parser.add_argument("--texts", type=int, default=50)
-    parser.add_argument("--facts", type=int, default=4)
-    parser.add_argument("--tokens", type=int, default=1800)
+    parser.add_argument("--texts", type=int, default=28)
+    parser.add_argument("--facts", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="only what has a bound")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     send_log_to(lambda _level, _text: None)
@@ -212,6 +204,7 @@ def main() -> None:
         before = model.tokenize(chat.between) + model.tokenize(REQUEST) + model.tokenize(chat.after)
         n_ctx = args.tokens + 768
         watching_ctx = n_ctx + extra_cells(policy("kvzip").observation, Text(range(n_ctx), 0, before))
+        chosen_ways = ways(args.quick)
         full = REFERENCE.open(bench, n_ctx=n_ctx, n_batch=512)
         small = {
             way.name: bench.open(
@@ -220,13 +213,13 @@ def main() -> None:
                 n_ctx=n_ctx,
                 n_batch=512,
             )
-            for way in ways()
+            for way in chosen_ways
             if way.pair != "f16"
         }
         watching = REFERENCE.open(bench, n_ctx=watching_ctx, n_batch=512).context
         watched = Watched.newest()
         assert watched is not None
-        run = Bench(bench, full, watching, watched, small)
+        run = Bench(bench, full, watching, watched, small, chosen_ways)
         for index in range(args.texts):
             rng = Random(f"prune {index}")
             facts = make_facts(rng, args.facts)

@@ -79,6 +79,11 @@ class CacheWishes:
         if self._session.loaded is not None:
             self._special("reprefill", protocol.SetCache(self._session.life.link.next_id(), reprefill=True))
 
+    def special(self, kind: str, command: protocol.PruneCache) -> None:
+        """Send something that changes the cache and is no wish for other settings."""
+        if self._session.loaded is not None:
+            self._special(kind, command)
+
     async def preview(self, type_k: str, type_v: str, n_ctx: int, tail: int) -> protocol.CachePreview:
         """What a change would need and gain.
 
@@ -120,6 +125,7 @@ class CacheWishes:
         """A change could not be made. False if the failure belongs to something else."""
         if not failed.id or failed.id != self.control.in_flight:
             return False
+        self._session.prune.failed(self.control.kind)
         self.control.failed()
         self._session.notify(f"{failed.message} {failed.hint}".strip(), "error")
         self._session.announce_phase()
@@ -139,7 +145,9 @@ class CacheWishes:
             self._session.life.link.send(command)
             self._session.announce_phase()
 
-    def _special(self, kind: str, command: protocol.SetCache | protocol.UndoCache) -> None:
+    def _special(
+        self, kind: str, command: protocol.SetCache | protocol.UndoCache | protocol.PruneCache
+    ) -> None:
         if self.control.special(kind, command.id):
             self._session.life.link.send(command)
             self._session.announce_phase()

@@ -108,6 +108,19 @@ class Commander:
 
         self._session.set_tail(parse_tail(args))
 
+    def do_prune(self, args: str) -> None:
+        from app.chat.screens.prune_preview import PruneDialog
+        from app.engine.prune_words import parse_prune
+
+        wish = parse_prune(args)
+        if self._session.loaded is None or self._session.busy:
+            self._session.notify("Prune when the model is loaded and the reply is done.")
+            return
+        self._app.push_screen(PruneDialog(self._session, *wish))
+
+    def do_pin(self, args: str) -> None:
+        self._session.notify(self._session.prune.pin(args))
+
     def do_undo(self, args: str) -> None:
         self._session.undo_cache()
 
@@ -294,5 +307,7 @@ class Commander:
             return [Candidate(f"{s.name} ", s.name, s.about) for s in SETTINGS.values()]
         if name == "tail":
             return [Candidate(word, word, about, runs=True) for word, about in TAILS]
+        if name == "prune":
+            return [Candidate(f"{share} ", share, runs=True) for share in ("75%", "50%", "25%", "10%")]
         fixed = {"export": ("md", "json"), "copy": ("code",), "branch": ("next", "prev"), "system": ("none",)}
         return [Candidate(word, word, runs=True) for word in fixed.get(name, ())]

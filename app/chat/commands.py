@@ -37,6 +37,8 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("next", "", "Go on to the next cache preset", "Cache", "ctrl+t"),
     SlashCommand("ctx", "[N]", "Change the length of the context, for example /ctx 16384", "Cache", "ctrl+l"),
     SlashCommand("tail", "N|off|auto", "Keep the newest N tokens exact beside a compressed cache", "Cache"),
+    SlashCommand("prune", "[50%] [POLICY]", "Show what the cache can do without, then leave it out", "Cache"),
+    SlashCommand("pin", "[TEXT]", "Keep a passage, or your last message, from being pruned", "Cache"),
     SlashCommand("undo", "", "Go back to the cache before the last change", "Cache", "f7"),
     SlashCommand("reprefill", "", "Read the conversation again, exactly", "Cache", "f8"),
     SlashCommand("panel", "", "Fold or open the memory panel", "Cache", "ctrl+g"),

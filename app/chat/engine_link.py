@@ -15,7 +15,7 @@ from app.engine.client import EngineClient
 from quantize import errors
 from quantize.errors import EngineDiedError, StretchError
 
-E = TypeVar("E", protocol.CachePreview, protocol.TokenCount)
+E = TypeVar("E", protocol.CachePreview, protocol.PrunePreview, protocol.TokenCount)
 
 
 def error_of(failed: protocol.Failed) -> StretchError:
@@ -74,7 +74,9 @@ class EngineLink:
             return False
         return True
 
-    async def ask(self, command: protocol.SetCache | protocol.CountTokens, kind: type[E]) -> E:
+    async def ask(
+        self, command: protocol.SetCache | protocol.PruneCache | protocol.CountTokens, kind: type[E]
+    ) -> E:
         """Send a command and wait for its closing event, which is not reported otherwise.
 
         Raises:
@@ -118,7 +120,8 @@ class EngineLink:
             self._scheduled = False
         for event in join_chunks(events):
             answer = self._answers.get(event.id) if event.id else None
-            if answer is not None and not answer.done():
+            closes = not isinstance(event, protocol.PrefillProgress)
+            if answer is not None and not answer.done() and closes:
                 answer.set_result(event)
                 continue
             if isinstance(event, protocol.Died):

@@ -19,6 +19,7 @@ from app.chat.cache_wishes import CacheWishes
 from app.chat.engine_life import EngineLife, LoadPlan
 from app.chat.messages import Action, Notice, Phase
 from app.chat.page import Page
+from app.chat.prune_wishes import PruneWishes
 from app.chat.talk import Talk
 from app.engine import protocol
 from app.engine.protocol import KEEP_TAIL
@@ -63,6 +64,7 @@ class Session:
         self.post = post
         self.page = Page(store)
         self.cache = CacheWishes(self)
+        self.prune = PruneWishes(self)
         self.status: protocol.Status | None = None
         self.overrides = dict(self.options.overrides)
         self.model = self.options.model

@@ -131,6 +131,8 @@ class Talk:
         if option.action == "drop":
             self._session.page.drop(option.n_drop, reply.message_id)
             self._session.post(news.ConversationOpened())
+        elif option.action == "prune":
+            self._session.prune.make_room(option, reply.message_id)
         else:
             self._session.cache.want(option.type_k, option.type_v, option.n_ctx or -1, option.tail)
         self._generate()
@@ -238,6 +240,8 @@ class Talk:
 
     def _context_full(self, reply: Reply, full: protocol.ContextFull) -> None:
         policy = self._session.settings.on_full
+        if policy == "prune" and self._session.prune.gave_up(reply.message_id):
+            policy = "ask"
         named = next((o for o in full.options if o.action == policy), None)
         reply.command = 0
         if named is not None:

@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-full",
         choices=POLICIES,
         default="stop",
-        help="a full context: stop (default), a longer one, smaller cache types, drop the oldest turns",
+        help="a full context: stop (default), a longer one, smaller cache types, "
+        "prune the cache, drop the oldest turns",
     )
     cache = parser.add_argument_group("memory")
     cache.add_argument(

@@ -61,7 +61,7 @@ class Settings:
         "ask",
         "cache",
         "What happens when the context is full.",
-        choices=("ask", "longer", "smaller", "drop", "stop"),
+        choices=("ask", "longer", "smaller", "prune", "drop", "stop"),
     )
 
     n_threads: int = _setting(
