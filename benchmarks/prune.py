@@ -31,13 +31,13 @@ from quantize.cache_types import parse_pair
 from quantize.lab import asking
 from quantize.lab.facts import Fact, is_right, make_facts
 from quantize.lab.opening import Opening
+from quantize.lab.pruned import fill_window
 from quantize.lab.recall import wilson
 from quantize.lab.setting import REFERENCE
 from quantize.lab.subject import Subject, Workbench
 from quantize.lab.text import built_in_text
 from quantize.llama import Context, send_log_to
 from quantize.native.attention_mass import Watched
-from quantize.native.tail import fill_window
 from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe
 from quantize.prune.policy import POLICIES, policy
 from quantize.prune.prune import plan_prune, write_pruned

@@ -5,20 +5,9 @@ from __future__ import annotations
 import re
 
 from quantize.errors import UsageError
+from quantize.prune.names import POLICIES
 
-POLICIES = (
-    "kvzip",
-    "snapkv",
-    "expected_attention",
-    "h2o",
-    "tova",
-    "lagkv",
-    "keydiff",
-    "leverage",
-    "knorm",
-    "streaming",
-)
-"""Names of ``quantize.prune``, which is not loaded for this; the first is the usual one."""
+__all__ = ["POLICIES", "parse_prune"]
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%|(0?\.\d+|1\.0*)")
 

@@ -53,6 +53,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
             type=partial(method_list, method),
             dest=f"method_{method.kind}",
             default=[],
+            action="extend",
             help=method.help,
         )
 

@@ -63,6 +63,12 @@ METHODS: tuple[Method, ...] = (
         "LIST",
         "types that the cache is changed to after it was read as f16: tq3,q4_0",
     ),
+    Method(
+        "prune",
+        "quantize.lab.pruned:PrunedSetting",
+        "LIST",
+        "ways to prune and percents to keep, with types if wanted: kvzip:25,lagkv:50,kvzip:25@tq3+256",
+    ),
 )
 
 
