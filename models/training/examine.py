@@ -151,13 +151,27 @@ def _says(answer: str, value: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer, re.IGNORECASE) is not None
 
 
+def _short(text: str, n_chars: int = 400) -> list[str]:
+    """The paragraphs of a text, long ones divided between sentences, so that facts can stand at any depth."""
+    found = []
+    for paragraph in text.split("\n\n"):
+        part = ""
+        for sentence in re.split(r"(?<=[.!?\"]) ", paragraph):
+            part = f"{part} {sentence}".strip()
+            if len(part) >= n_chars:
+                found.append(part)
+                part = ""
+        if part:
+            found.append(part)
+    return found
+
+
 def _text_with(rng: Random, c: Candidate, sentences: list[str], books: list[str], n_tokens: int) -> str:
     """Prose of a book with the sentences at even depths, ``n_tokens`` long for this tokenizer."""
     room = n_tokens - sum(len(c.model.tokenize(s)) for s in sentences)
     parts: list[str] = []
     while room > 0:
-        paragraphs = [p for p in rng.choice(books).split("\n\n") if p.strip()]
-        for p in paragraphs:
+        for p in _short(rng.choice(books)):
             n = len(c.model.tokenize(p)) + 1
             if room <= 0:
                 break
