@@ -1,4 +1,4 @@
-"""What is trained on is what llama.cpp will read: the same tokens for the same text in a file that it loads."""
+"""What is trained on is what llama.cpp will read: the same tokens for the same text in its file."""
 
 from __future__ import annotations
 
