@@ -420,7 +420,7 @@ class Status:
     first_token_s: float
     can_undo: bool
     n_gone: int = 0
-    """Cells that pruning has freed of ``n_used`` so far."""
+    """Cells that pruning has freed so far; they are not among ``n_used``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,7 @@ class Pruner:
                 f"The conversation has {words.tokens(len(wanted))}, more than the model was trained for.",
                 "Drop the oldest messages, or begin a new conversation.",
             )
-        conversation.keep(min(n_same, len(wanted)))
+        _, note = conversation.keep(min(n_same, len(wanted)))
         before = len(wanted)
         room = max(1, conversation.n_ctx - command.until)
         while True:
@@ -246,7 +246,7 @@ class Pruner:
             self._once(command, chosen, min(1.0, keep))
             if conversation.n_used >= n:
                 raise ContextFullError("Nothing more can be pruned.", "Choose a longer context.")
-        return self._done(command.id, chosen, before, began)
+        return self._done(command.id, chosen, before, began, note)
 
     def _once(self, command: PruneCache, chosen: Policy, keep: float) -> None:
         state = self._save(states.in_memory)
@@ -324,14 +324,14 @@ class Pruner:
         conversation.rewritten(Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept))
         self._switcher.history.push(before)
 
-    def _done(self, id: int, chosen: Policy, before: int, began: float) -> CacheChanged:
+    def _done(self, id: int, chosen: Policy, before: int, began: float, note: str = "") -> CacheChanged:
         now, cache = self._conversation.n_used, self._switcher.cache
         freed = cache.kv_bytes / max(1, cache.settings.n_ctx) * (before - now)
         return self._switcher.report(
             id,
             perf_counter() - began,
             f"Pruned by {chosen.name}: {words.tokens(now)} of {before:,} are left, which frees "
-            f"{words.size(int(freed))} of the context.",
+            f"{words.size(int(freed))} of the context. {note}".rstrip(),
         )
 
     def _save(self, room: Callable[[int], NDArray[np.uint8]]) -> SavedState:
