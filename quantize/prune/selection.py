@@ -24,12 +24,13 @@ class Request:
     first: int = 4
     """Cells at the beginning that stay: the model rests its attention there."""
     last: int = 64
-    """Cells at the end that stay, whole: the conversation can still go back to any of them."""
+    """Cells at the end that stay, whole: the conversation can still go back to any of them. At most a
+    quarter of what stays."""
     protected: tuple[tuple[int, int], ...] = ()
     """Spans of positions, each from the first to one past the last, that stay."""
     segments: tuple[int, ...] = ()
     """Positions at which the parts of the text begin; without any, every 256 tokens are one."""
-    quota: float = 0.2
+    quota: float = 0.1
     """Of its fair share each segment keeps at least this."""
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class Request:
 
     def n_last(self, n_cells: int) -> int:
         """Cells at the end that stay."""
-        return min(n_cells, max(1, self.last))
+        return min(n_cells, max(1, min(self.last, int(self.keep * n_cells) // 4)))
 
     def mask(self, positions: NDArray[np.int32]) -> Mask:
         """The cells that stay whatever they score."""
