@@ -1,0 +1,58 @@
+/* Numbers of a parked cache: quantized, entropy-coded, and turned by their position.
+ *
+ * Range variant of asymmetric numeral systems (rANS, Duda, arXiv:1311.2540): a state x of 32 bits; symbol s
+ * with frequency f of 2^12 and the sum c of the frequencies before it makes
+ * x' = (x / f << 12) + x mod f + c, and 16 bits leave or enter whenever x would leave [2^16, 2^32).
+ * Four states take turns, so that their divisions overlap. */
+#ifndef STRETCH_PARK_H
+#define STRETCH_PARK_H
+
+#include "stretch.h"
+
+enum {
+    ST_PARK_PROB_BITS = 12,
+    ST_PARK_PROB_SUM = 1 << ST_PARK_PROB_BITS,
+    ST_PARK_MAX = 32,                      /* a magnitude from here on is an escape */
+    ST_PARK_SYMBOLS = 2 * ST_PARK_MAX + 1, /* -32 .. 32 */
+    ST_PARK_STATES = 4,
+    ST_PARK_MAX_SHIFT = 24,
+};
+
+/* The distributions that a component can be coded with. */
+typedef struct st_park_tables {
+    const uint16_t *freq; /* [n_tables][ST_PARK_SYMBOLS], each row sums to ST_PARK_PROB_SUM, none is 0 */
+    const uint16_t *cum;  /* [n_tables][ST_PARK_SYMBOLS]: the sum of the frequencies before */
+    const uint8_t *slot;  /* [n_tables][ST_PARK_PROB_SUM]: the symbol of each slot */
+    int64_t n_tables;
+} st_park_tables;
+
+/* z[c][i] = sign(y) * floor(|y[i][c]| * inv_step + bias); magnitudes are limited to 2^30. */
+ST_API void st_park_quantize(const float *y, int64_t n, int64_t n_comp, float inv_step, float bias, int32_t *z);
+
+/* y[i][c] = sign(z) * (|z| + delta) * step; delta1[c] for |z| = 1, delta2[c] for more; 0 stays 0. */
+ST_API void st_park_dequantize(const int32_t *z, int64_t n, int64_t n_comp, float step, const float *delta1,
+                               const float *delta2, float *y);
+
+/* counts[c][s]: how often component c has symbol s - ST_PARK_MAX after its low shift[c] bits are cut off. */
+ST_API void st_park_count(const int32_t *z, int64_t n, int64_t n_comp, const uint8_t *shift, uint32_t *counts);
+
+/* Bytes that st_park_encode() needs at most for these numbers. */
+ST_API int64_t st_park_bound(int64_t n, int64_t n_comp, const uint8_t *shift);
+
+/* Code z[n_comp][n]; component c with tables row table[c], its low shift[c] bits as they are. Returns the
+ * bytes written to `out`. */
+ST_API int64_t st_park_encode(const int32_t *z, int64_t n, int64_t n_comp, const uint8_t *table,
+                              const uint8_t *shift, const st_park_tables *tables, uint8_t *out);
+
+/* The way back. False if `data` is not what st_park_encode() wrote for such numbers; nothing outside of the
+ * arrays is touched whatever it holds. */
+ST_API bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp, const uint8_t *table,
+                           const uint8_t *shift, const st_park_tables *tables, int32_t *z);
+
+/* Turn pairs of values by angles: cosine and sine have n_pairs values for each of the n rows. A row has
+ * n_head heads of head_dim values, of which the first 2 * n_pairs turn. Pair j is (j, j + n_pairs) if
+ * `halves`, else (2 j, 2 j + 1). `back` turns the other way. */
+ST_API void st_park_rope(float *x, int64_t n, int64_t n_head, int64_t head_dim, int64_t n_pairs,
+                         const float *cosine, const float *sine, bool halves, bool back);
+
+#endif

@@ -1,0 +1,242 @@
+"""Parking a saved state in a file, and making a state of any type from it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.errors import CacheTypeError, StateError, UsageError
+from quantize.park import rows, scalar, transform
+from quantize.park.codec import Job, Setting, codec, exact_cells, parse
+from quantize.park.embedding import Embedding
+from quantize.park.file import DAMAGED, About, ParkReader, ParkWriter
+from quantize.park.plain import SIDES, Frame, Source, Target, row_bytes
+from quantize.park.profile import Profile
+from quantize.park.tables import library
+from quantize.state import SavedState
+
+_ = (rows, scalar, transform)  # they join the list of codecs
+
+F16 = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A loaded model as parking sees it."""
+
+    fingerprint: str
+    frame: Frame
+    embedding: Embedding | None = None
+    profile: Profile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """What became of a cache."""
+
+    n_bytes: int
+    """Of the file."""
+    f16_bytes: int
+    """Of the same cells in an f16 cache."""
+    n_tokens: int
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller than f16."""
+        return self.f16_bytes / max(self.n_bytes, 1)
+
+
+def park(
+    state: SavedState,
+    tokens: Sequence[int],
+    facts: ModelFacts,
+    setting: Setting,
+    path: Path,
+    *,
+    conversation: int = 0,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Parked | None:
+    """Write ``state`` to ``path``, or nothing if ``stopped`` says so on the way (then None).
+
+    Args:
+        tokens: token of every position of the sequence.
+        setting: as ``codec.parse`` gives it.
+        conversation: whose it is.
+
+    Raises:
+        StateError: if this state cannot be parked.
+        CacheTypeError: if the codec cannot be used with this model.
+        OSError: if the file cannot be written.
+    """
+    began = time.perf_counter()
+    source = Source(state, facts.frame)
+    chosen = codec(setting.codec)
+    _check(chosen.obstacle(facts.frame, setting))
+    if chosen.needs_profile and facts.profile is None:
+        raise StateError("This model was not calibrated.", "Run stretch calibrate with it.")
+    positions = [source.positions(p) for p in range(len(state.parts))]
+    ids = np.asarray(tokens, np.int32)
+    job = _job(facts, setting, ids, positions)
+    first = next((p for p in state.parts if p.n_cells), None)
+    about = About(
+        fingerprint=facts.fingerprint,
+        setting=setting.label,
+        profile=facts.profile.digest if chosen.needs_profile and facts.profile else "",
+        tables=library().digest,
+        n_tokens=len(ids),
+        cells=job.cells,
+        type_k=first.k[0].type_id if first else F16,
+        type_v=first.v[0].type_id if first else F16,
+        f16_bytes=sum(
+            2 * n * facts.frame.width(p, layer, side)
+            for p, n in enumerate(job.cells)
+            for layer in range(len(facts.frame.geometry.parts[p]))
+            for side in SIDES
+        ),
+        conversation=conversation,
+        created=time.time(),
+    )
+
+    class Stopped(Exception):
+        pass
+
+    with ParkWriter(path, about, ids) as writer:
+
+        def sink(data: bytes) -> None:
+            if stopped():
+                raise Stopped
+            writer.block(data)
+
+        try:
+            for p, at in enumerate(positions):
+                sink(np.ascontiguousarray(at, "<i4").tobytes())
+                _write_exact(source, p, sink)
+            chosen.encode(source, job, sink)
+        except Stopped:
+            return None
+        n_bytes = writer.finish()
+    return Parked(n_bytes, about.f16_bytes, len(ids), time.perf_counter() - began)
+
+
+def unpark(
+    reader: ParkReader,
+    facts: ModelFacts,
+    type_k: int,
+    type_v: int,
+    room: Callable[[int], NDArray[np.uint8]],
+) -> SavedState:
+    """The state in other types, ready to be loaded. Nothing of it was believed unchecked.
+
+    Args:
+        reader: of a file that was just opened.
+        type_k: ggml type id of K of the context that will load it.
+        type_v: of V.
+        room: gives the buffer for the state.
+
+    Raises:
+        StateError: if the file is damaged, or of another model, calibration or version.
+        CacheTypeError: if a type or the codec cannot be used with this model.
+    """
+    about = reader.about
+    setting = match(about, facts)
+    chosen = codec(setting.codec)
+    _check(chosen.obstacle(facts.frame, setting))
+    # The exact rows come before the types of the target are known to fit: read, then place them.
+    exact: list[list[bytes]] = []
+    positions: list[NDArray[np.int32]] = []
+    for p, n in enumerate(about.cells):
+        data = reader.block()
+        if len(data) != 4 * n:
+            raise StateError(DAMAGED)
+        at = np.frombuffer(data, "<i4").astype(np.int32)
+        if n and (at.min() < 0 or at.max() >= about.n_tokens):
+            raise StateError(DAMAGED)
+        positions.append(at)
+        exact.append([reader.block() for _ in range(2 * len(facts.frame.geometry.parts[p]))])
+    target = Target(facts.frame, positions, type_k, type_v)
+    target.begin(room(target.size))
+    for p, blocks in enumerate(exact):
+        _read_exact(blocks, p, about, facts.frame, target)
+    chosen.decode(reader.blocks(), _job(facts, setting, reader.tokens, positions), target)
+    reader.end()
+    return target.finish()
+
+
+def match(about: About, facts: ModelFacts) -> Setting:
+    """The codec of a file that belongs to this model.
+
+    Raises:
+        StateError: if it does not, or cannot be read any more.
+    """
+    if about.fingerprint != facts.fingerprint:
+        raise StateError("The conversation was parked with another model.")
+    if len(about.cells) != len(facts.frame.geometry.parts):
+        raise StateError(DAMAGED)
+    if about.tables != library().digest:
+        raise StateError("The conversation was parked by another version of Stretch.")
+    try:
+        setting = parse(about.setting)
+    except UsageError as error:
+        raise StateError("The conversation was parked by another version of Stretch.") from error
+    if about.profile != (facts.profile.digest if facts.profile else "") and codec(setting.codec).needs_profile:
+        raise StateError("The model was calibrated anew since the conversation was parked.")
+    return setting
+
+
+def _check(reason: str) -> None:
+    if reason:
+        raise CacheTypeError(reason)
+
+
+def _job(
+    facts: ModelFacts, setting: Setting, tokens: NDArray[np.int32], positions: Sequence[NDArray[np.int32]]
+) -> Job:
+    inside = [np.clip(at, 0, max(len(tokens) - 1, 0)) for at in positions]
+    shifted = np.concatenate([np.array([-1], np.int32), tokens[:-1]])
+    return Job(
+        facts.frame,
+        setting,
+        tuple(len(at) for at in positions),
+        tuple(tokens[at] if len(tokens) else at for at in inside),
+        tuple(shifted[at] if len(tokens) else at for at in inside),
+        facts.profile,
+        facts.embedding,
+    )
+
+
+def _ends(n: int) -> Iterator[tuple[int, int]]:
+    first, last = exact_cells(n)
+    yield 0, first
+    yield n - last, n
+
+
+def _write_exact(source: Source, part: int, sink: Callable[[bytes], None]) -> None:
+    n = source.n_cells(part)
+    for layer in range(len(source.frame.geometry.parts[part])):
+        for side in SIDES:
+            pieces = [source.raw(part, layer, side, a, b).tobytes() for a, b in _ends(n)] if n else []
+            sink(b"".join(pieces))
+
+
+def _read_exact(blocks: Sequence[bytes], part: int, about: About, frame: Frame, target: Target) -> None:
+    n = about.cells[part]
+    for i, data in enumerate(blocks):
+        layer, side = i // 2, SIDES[i % 2]
+        type_id = about.type_k if side == "k" else about.type_v
+        size = row_bytes(frame, part, layer, side, type_id) if n else 0
+        if len(data) != size * sum(exact_cells(n)):
+            raise StateError(DAMAGED)
+        if not size:
+            continue
+        raw = np.frombuffer(data, np.uint8).reshape(-1, size)
+        first, _last = exact_cells(n)
+        target.put_raw(part, layer, side, 0, raw[:first], type_id)
+        target.put_raw(part, layer, side, n - (len(raw) - first), raw[first:], type_id)
+
+

@@ -1,0 +1,224 @@
+"""Codecs that describe the rows of some layers in a basis of their own.
+
+For a vector x of the rows of some layers at one token::
+
+    y = U' (w x - prediction)        w: what a change of K or V of a layer was measured to cost
+    z = dead-zone quantizer of y with one step for all components, entropy-coded
+
+U are the eigenvectors of the covariance of w x - prediction (the Karhunen-Loeve transform), so that the
+components are not correlated. One step for all components and an entropy coder is reverse water-filling:
+a component whose variance is below the water level quantizes to zero and costs nothing, every other
+one has the same distortion. ``lowrank`` has a basis for K and one for V of every layer (the KVTC recipe,
+arXiv:2511.01815, with a predictor of zero), ``crosslayer`` one for neighbouring layers (xKV), ``learned`` one
+for K and V of a layer after a linear prediction from the token and the one before it, which are known.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.errors import StateError, UsageError
+from quantize.park import rans
+from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, Span, spans
+from quantize.park.plain import Floats, Frame, Source, Target
+from quantize.park.profile import Group, Profile, groups
+from quantize.park.tables import library
+
+MOST = 1024
+"""Values of the longest vector."""
+DEFAULT_STEP = 0.07
+_HEAD = struct.Struct("<HH")
+
+
+class TransformCodec(Codec):
+    """The common part: everything but which rows go together and whether they are predicted."""
+
+    needs_profile = True
+    layers_together: ClassVar[int]
+    predicts: ClassVar[bool] = False
+
+    def check(self, setting: Setting) -> Setting:
+        step = setting.step or DEFAULT_STEP
+        if setting.type_name or not 1e-4 <= step <= 10:
+            raise UsageError(f"{self.name} takes a step of 0.0001 to 10.", f"Write for example {self.name}:0.05.")
+        return Setting(self.name, step)
+
+    def obstacle(self, frame: Frame, setting: Setting) -> str:
+        return rans.obstacle()
+
+    def groups(self, frame: Frame) -> list[Group]:
+        """The rows that are coded together."""
+        return groups(frame, MOST, self.layers_together)
+
+    def encode(self, source: Source, job: Job, sink: Sink) -> None:
+        model = _Model(self, job)
+        for index, group in enumerate(self.groups(job.frame)):
+            for span in spans(job.cells[group.part]):
+                x = model.vectors(source, group, span)
+                x -= model.prediction(index, group, span)
+                z = rans.quantize(x @ model.basis(index), job.setting.step * span.fineness)
+                sink(_pack(z))
+
+    def decode(self, blocks: Blocks, job: Job, target: Target) -> None:
+        model = _Model(self, job)
+        for index, group in enumerate(self.groups(job.frame)):
+            slices, weights = group.slices(job.frame), model.weights(group)
+            for span in spans(job.cells[group.part]):
+                step = job.setting.step * span.fineness
+                kept, y = _unpack(next(blocks), span.end - span.start, group.width(job.frame), step)
+                x = model.prediction(index, group, span)
+                x += y @ model.basis(index).T[kept]
+                x /= weights
+                for layer, side, where in slices:
+                    target.put(group.part, layer, side, span.start, x[:, where])
+
+
+def _pack(z: rans.Numbers) -> bytes:
+    """The components that are not all zero: u16 components, u16 coded ones, a bit for each component, a table
+    and a shift for each coded one, the code."""
+    kept = np.flatnonzero(z.any(axis=1))
+    z = np.ascontiguousarray(z[kept])
+    table, shift, _ = rans.choose(z)
+    mask = np.zeros(0, np.uint8)
+    code = b""
+    if len(kept):
+        bits = np.zeros(int(kept[-1]) + 1, np.uint8)
+        bits[kept] = 1
+        mask = np.packbits(bits)
+        code = rans.encode(z, table, shift)
+    head = _HEAD.pack(len(mask), len(kept))
+    return b"".join((head, mask.tobytes(), table.tobytes(), shift.tobytes(), code))
+
+
+def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.intp], Floats]:
+    """The coded components and their values, shape (n, components)."""
+    if len(data) < _HEAD.size:
+        raise StateError("A block of the parked conversation is too short.")
+    n_mask, n_kept = _HEAD.unpack_from(data)
+    at = _HEAD.size
+    mask = np.unpackbits(np.frombuffer(data[at : at + n_mask], np.uint8))
+    kept = np.flatnonzero(mask)
+    at += n_mask
+    fits = len(kept) == n_kept and (not n_kept or kept[-1] < width)
+    if not fits or len(data) < at + 2 * n_kept:
+        raise StateError("A block of the parked conversation has the wrong components.")
+    table = np.frombuffer(data[at : at + n_kept], np.uint8)
+    shift = np.frombuffer(data[at + n_kept : at + 2 * n_kept], np.uint8)
+    if not n_kept:
+        return kept, np.empty((n, 0), np.float32)
+    if table.max() >= len(library().freq):
+        raise StateError("A block of the parked conversation names a distribution that there is not.")
+    z = rans.decode(data[at + 2 * n_kept :], n, table, shift)
+    return kept, rans.dequantize(z, step, table, shift)
+
+
+class _Model:
+    """The arrays of the profile as a codec needs them."""
+
+    def __init__(self, codec: TransformCodec, job: Job) -> None:
+        if job.profile is None:
+            raise StateError(f"The codec {codec.name} needs a calibration of this model.")
+        self._codec, self._job, self._profile = codec, job, job.profile
+        self._distinct: list[tuple[Floats, NDArray[np.intp], NDArray[np.intp]]] = []
+        self._table: tuple[int, Floats, Floats] = (-1, np.empty(0, np.float32), np.empty(0, np.float32))
+
+    def array(self, name: str, *shape: int) -> Floats:
+        """One array of the profile as float32."""
+        found = self._profile.arrays.get(name)
+        if found is None or found.shape != shape:
+            raise StateError("The calibration does not fit this model.", "Calibrate the model again.")
+        return np.ascontiguousarray(found, np.float32)
+
+    @lru_cache(maxsize=2)  # noqa: B019  # dies with this object, which lives for one file
+    def basis(self, index: int) -> Floats:
+        """Columns are the components."""
+        width = self._codec.groups(self._job.frame)[index].width(self._job.frame)
+        return self.array(f"{self._codec.name}.basis.{index}", width, width)
+
+    def weights(self, group: Group) -> Floats:
+        """What each value of the vector is multiplied by."""
+        frame = self._job.frame
+        return np.concatenate(
+            [
+                np.full(
+                    frame.width(group.part, layer, side),
+                    self.array(f"weight.{group.part}.{side}", len(frame.geometry.parts[group.part]))[layer],
+                )
+                for layer, side in group.members
+            ]
+        ).astype(np.float32)
+
+    def vectors(self, source: Source, group: Group, span: Span) -> Floats:
+        """w x of a stretch of tokens."""
+        rows = [source.plain(group.part, layer, side, span.start, span.end) for layer, side in group.members]
+        x = np.concatenate(rows, axis=1)
+        x *= self.weights(group)
+        return x
+
+    def prediction(self, index: int, group: Group, span: Span) -> Floats:
+        """What is known of these tokens before their code is read."""
+        width = group.width(self._job.frame)
+        name = self._codec.name
+        mean = self.array(f"{name}.mean.{index}", width)
+        if not self._codec.predicts:
+            return np.repeat(mean[None], span.end - span.start, axis=0)
+        features, now, before = self._features(group.part)
+        if self._table[0] != index:
+            n_features = features.shape[1]
+            both = self.array(f"{name}.predictor.{index}", 2 * n_features, width)
+            self._table = (index, features @ both[:n_features] + mean, features @ both[n_features:])
+        _, table, table_before = self._table
+        x = table[now[span.start : span.end]]
+        x += table_before[before[span.start : span.end]]
+        return x
+
+    def _features(self, part: int) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
+        """Features of the distinct tokens, and which of them each cell and the one before it has."""
+        while len(self._distinct) <= part:
+            p = len(self._distinct)
+            tokens, before = self._job.tokens[p], self._job.before[p]
+            distinct, both = np.unique(np.concatenate([tokens, before]), return_inverse=True)
+            self._distinct.append(
+                (token_features(self._job, distinct, self._profile), both[: len(tokens)], both[len(tokens) :])
+            )
+        return self._distinct[part]
+
+
+def token_features(job: Job, tokens: NDArray[np.int32], profile: Profile) -> Floats:
+    """What is known of a token, shape (len(tokens), features)."""
+    if job.embedding is None:
+        raise StateError("The token embedding of this model cannot be read.")
+    rows = job.embedding.rows(tokens)
+    shorten = profile.arrays.get("features")
+    return rows @ np.asarray(shorten, np.float32) if shorten is not None else rows
+
+
+class LowRank(TransformCodec):
+    """One basis for K and one for V of every layer."""
+
+    name = "lowrank"
+    about = "A basis for K and one for V of every layer (PCA), bits by reverse water-filling."
+    layers_together = 0
+
+
+class CrossLayer(TransformCodec):
+    """One basis for K and V of two neighbouring layers."""
+
+    name = "crosslayer"
+    about = "One basis for K and V of two neighbouring layers."
+    layers_together = 2
+
+
+class Learned(TransformCodec):
+    """K and V of a layer after a prediction from the tokens."""
+
+    name = "learned"
+    about = "What the tokens themselves do not tell of K and V of a layer, in a basis of its own."
+    layers_together = 1
+    predicts = True
+
