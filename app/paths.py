@@ -61,6 +61,16 @@ def models_dir() -> Path:
     return data_dir() / "models"
 
 
+def parked_dir() -> Path:
+    """Caches of conversations that were put away. What is missing is read again."""
+    return cache_dir() / "parked"
+
+
+def calibrations_dir() -> Path:
+    """What was calibrated for each model."""
+    return data_dir() / "calibrations"
+
+
 def log_path() -> Path:
     """What llama.cpp and the engine's process say; older parts have a number behind the name."""
     return log_dir() / "engine.log"

@@ -156,6 +156,14 @@ class Commander:
     def do_chats(self, args: str) -> None:
         self._app.open_conversations(args)
 
+    def do_park(self, args: str) -> None:
+        if not self._session.park_now(args):
+            self._session.notify("There is nothing to park yet: say something first.")
+
+    def do_resume(self, args: str) -> None:
+        if not self._session.parked.enter():
+            self._session.notify("Nothing is parked of this conversation.")
+
     def do_search(self, args: str) -> None:
         self._app.open_conversations(args)
 

@@ -45,6 +45,8 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("stats", "", "Write the engine's figures into the page", "Cache"),
     SlashCommand("new", "", "Begin a new conversation", "Conversation", "ctrl+n"),
     SlashCommand("chats", "[TEXT]", "List, search and open conversations", "Conversation", "ctrl+r"),
+    SlashCommand("park", "[CODEC]", "Put this conversation's cache on the disk, compressed", "Conversation"),
+    SlashCommand("resume", "", "Take this conversation's cache from the disk", "Conversation"),
     SlashCommand("search", "[TEXT]", "Search in all conversations", "Conversation", "f3"),
     SlashCommand("rename", "TITLE", "Give this conversation a title", "Conversation"),
     SlashCommand("delete", "", "Delete this conversation", "Conversation"),

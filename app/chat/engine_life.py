@@ -81,11 +81,11 @@ class EngineLife:
         if self.plan is not None and self.state == "stopped":
             self.load(self.plan)
 
-    def close(self) -> None:
-        """End the process."""
+    def close(self, timeout: float = 3.0) -> None:
+        """End the process, by force after ``timeout`` seconds."""
         if self._resolving is not None:
             self._resolving.cancel()
-        self.link.close()
+        self.link.close(timeout)
 
     def keep(self, cache: CacheState) -> None:
         """Remember the present cache for a restart."""

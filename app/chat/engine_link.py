@@ -56,11 +56,11 @@ class EngineLink:
         self._loop = asyncio.get_running_loop()
         self._client.start()
 
-    def close(self) -> None:
-        """End the process; nothing arrives any more."""
+    def close(self, timeout: float = 3.0) -> None:
+        """End the process, by force after ``timeout`` seconds; nothing arrives any more."""
         self._loop = None
         self._fail_answers()
-        self._client.close()
+        self._client.close(timeout)
 
     def next_id(self) -> int:
         """A fresh id for a command."""

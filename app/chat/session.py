@@ -19,6 +19,7 @@ from app.chat.cache_wishes import CacheWishes
 from app.chat.engine_life import EngineLife, LoadPlan
 from app.chat.messages import Action, Notice, Phase
 from app.chat.page import Page
+from app.chat.parked import ParkedChats
 from app.chat.prune_wishes import PruneWishes
 from app.chat.talk import Talk
 from app.engine import protocol
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 DEMONSTRATIONS = ("builtin", "builtin-ternary")
 """Models that are there to be tried, not to be believed."""
+
+CLOSE_TIMEOUT_S = 3.0
+PARK_TIMEOUT_S = 15.0
+"""How long leaving waits for a conversation to be put away. What is not complete then is read again."""
 
 ASK_EVERY_S = 2.0
 """How often the figures are asked for while nothing happens (the machine's memory changes)."""
@@ -70,6 +75,7 @@ class Session:
         self.model = self.options.model
         self.life = EngineLife(log_path, self._on_event, self.announce_phase, self._on_trouble)
         self.talk = Talk(self)
+        self.parked = ParkedChats(self)
         self.settings: Settings = preferences.resolve(overrides=self.overrides)
         self._desk: DownloadDesk | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -153,6 +159,7 @@ class Session:
         self.model = self.model or self.settings.default_model
         self.resolve_settings()
         self.post(news.ConversationOpened())
+        self.parked.sweep()
         self.life.load(LoadPlan.of(self.model, self.settings))
         self._tick()
 
@@ -163,7 +170,8 @@ class Session:
         self.talk.close()
         if self._desk is not None:
             self._desk.close()
-        self.life.close()
+        parks = self.parked.leave()
+        self.life.close(PARK_TIMEOUT_S if parks else CLOSE_TIMEOUT_S)
         self.store.close()
 
     def restart_engine(self) -> None:
@@ -266,6 +274,8 @@ class Session:
     def open_conversation(self, conversation_id: int, message_id: int = 0) -> None:
         """Go to a stored conversation, with its model and its settings."""
         self.talk.interrupt()
+        if conversation_id != self.page.id:
+            self.parked.leave()
         try:
             self.page.open(conversation_id)
             record = self.store.conversation(conversation_id)
@@ -281,9 +291,18 @@ class Session:
     def new_conversation(self) -> None:
         """Begin an empty one. It is stored with its first message."""
         self.talk.interrupt()
+        self.parked.leave()
         self.page.clear()
         self.post(news.ConversationOpened())
         self._become_ready_for("")
+
+    def park_now(self, codec: str = "") -> bool:
+        """Put the cache of this conversation away and say what came of it. False if there is none.
+
+        Args:
+            codec: as the setting ``park_codec``; empty takes that.
+        """
+        return self.parked.leave(asked=True, codec=codec)
 
     def rename(self, conversation_id: int, title: str) -> None:
         """Give a conversation another title."""
@@ -300,8 +319,13 @@ class Session:
         if conversation_id == self.page.id:
             self.new_conversation()
         self.store.delete(conversation_id)
+        self.parked.delete(conversation_id)
         self._deleted.append(conversation_id)
         return True
+
+    def is_deleted(self, conversation_id: int) -> bool:
+        """Whether a conversation was deleted since the start."""
+        return conversation_id in self._deleted
 
     def restore_deleted(self) -> None:
         """Bring back what was deleted last and show it."""
@@ -355,6 +379,7 @@ class Session:
         self.life.link.send(protocol.Forget(self.life.link.next_id()))
         s = self.settings
         self.cache.want(s.type_k, s.type_v, s.n_ctx or -1, s.tail, remember=False)
+        self.parked.enter()
 
     def announce_phase(self) -> None:
         """Say what the engine does now."""
@@ -372,10 +397,15 @@ class Session:
                 self.post(news.StatusChanged(event))
             case protocol.CacheChanged():
                 self.cache.changed(event)
+            case protocol.Parked():
+                self.parked.parked(event)
+            case protocol.Resumed():
+                self.parked.resumed(event)
             case protocol.Died():
                 self._on_died(event)
             case protocol.Failed():
-                if not self.talk.on_failed(event) and not self.cache.failed(event):
+                heard = self.talk.on_failed(event) or self.cache.failed(event) or self.parked.failed(event)
+                if not heard:
                     self.notify(f"{event.message} {event.hint}".strip(), "error")
             case _:
                 self.talk.on_event(event)
@@ -391,6 +421,7 @@ class Session:
                 "This small model comes with Stretch to try things out. It knows little and makes things up."
             )
             self.notify(text, actions=[Action("choose another", "/model")], once=True)
+        self.parked.enter()
         self.ask_figures()
         self.talk.engine_is_ready()
         self.announce_phase()

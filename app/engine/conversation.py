@@ -114,6 +114,11 @@ class Conversation:
         self._checkpoints.cut(0)
         self._marks.clear()
 
+    def hold(self, tokens: list[int]) -> None:
+        """The context was given the state of these tokens."""
+        self.tokens[:] = tokens
+        self.rewritten(None)
+
     def forget(self) -> None:
         """Empty the cache."""
         self.context.clear()

@@ -20,7 +20,9 @@ from app.engine.protocol import (
     Finished,
     Hello,
     Loaded,
+    Parked,
     PrunePreview,
+    Resumed,
     Status,
     Stop,
     TokenCount,
@@ -40,6 +42,8 @@ CLOSING = (
     CacheChanged,
     Status,
     TokenCount,
+    Parked,
+    Resumed,
     Failed,
 )
 

@@ -22,7 +22,9 @@ from app.engine.protocol import (
     Loaded,
     LoadProgress,
     MemoryFigures,
+    Park,
     PruneCache,
+    Resume,
     SetCache,
     Shutdown,
     Status,
@@ -92,6 +94,13 @@ class Engine:
                         self._session.conversation.forget()
                         self._session.switcher.history.forget_states()
                     self._outbox.send(self._status(command.id))
+                case Park():
+                    session = self._require()
+                    session.parking.park(command, session.cache)
+                case Resume():
+                    session = self._require()
+                    session.switcher.history.forget_states()
+                    self._outbox.send(session.parking.resume(command, session.cache))
                 case _:
                     raise EngineError(f"{type(command).__name__} is not understood.")
         except StretchError as error:
@@ -162,6 +171,7 @@ class Engine:
         if full is not None:
             self._outbox.send(full)
             return
+        session.parking.find(prompt.tokens, session.cache)
         self._outbox.send(
             session.conversation.reply(command.id, prompt, command.sampling, session.loaded.stop_strings)
         )

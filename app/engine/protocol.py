@@ -220,6 +220,28 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Park:
+    """Put the conversation's cache away in a file. Closes with ``Parked`` when the file is complete, which
+    is later: the engine goes on with other commands meanwhile."""
+
+    id: int
+    path: str
+    conversation: int = 0
+    """Whose cache it is; stands in the file."""
+    codec: str = "auto"
+    kld: float = 0.002
+    """Mean KLD that ``auto`` accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Fill the cache from a parked file. Closes with ``Resumed``."""
+
+    id: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Free everything and end the process."""
 
@@ -432,6 +454,32 @@ class TokenCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Parked:
+    """The cache was put away."""
+
+    id: int
+    path: str
+    n_tokens: int
+    n_bytes: int
+    """Of the file; 0 if the conversation is too short to be worth one."""
+    f16_bytes: int
+    """Of the same cells in an f16 cache."""
+    seconds: float
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The cache holds a parked conversation, or nothing."""
+
+    id: int
+    n_tokens: int
+    seconds: float
+    sentence: str
+    """One sentence for the user; empty if there was no file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A command could not be done. The engine goes on as before it."""
 
@@ -451,7 +499,20 @@ class Died:
     exit_code: int
 
 
-Command = Load | Generate | Stop | SetCache | UndoCache | PruneCache | Ask | CountTokens | Forget | Shutdown
+Command = (
+    Load
+    | Generate
+    | Stop
+    | SetCache
+    | UndoCache
+    | PruneCache
+    | Ask
+    | CountTokens
+    | Forget
+    | Park
+    | Resume
+    | Shutdown
+)
 Event = (
     Hello
     | LoadProgress
@@ -465,6 +526,8 @@ Event = (
     | CacheChanged
     | Status
     | TokenCount
+    | Parked
+    | Resumed
     | Failed
     | Died
 )

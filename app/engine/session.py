@@ -15,6 +15,7 @@ from app.engine.loader import LoadedModel
 from app.engine.log import EngineLog
 from app.engine.native import NO_NATIVE, Native
 from app.engine.pace import Pace
+from app.engine.parking import Parking
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.pruner import Pruner
 from app.engine.switch import Switcher
@@ -55,6 +56,7 @@ class Session:
     switcher: Switcher
     pruner: Pruner
     budget: Budget
+    parking: Parking
 
     @property
     def cache(self) -> Cache:
@@ -62,7 +64,8 @@ class Session:
         return self.switcher.cache
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything, after the file that is being written is complete."""
+        self.parking.wait()
         self.cache.close()
         self.loaded.close()
 
@@ -173,7 +176,8 @@ def open_session(
             raise EngineError("The load was stopped.")
         pruner = Pruner(loaded, conversation, switcher, maker, plan.budget, inbox, emit, n_threads)
         pruner.obstacle = reason if state is None else obstacle(state)
-        return Session(command, loaded, info, conversation, switcher, pruner, plan.budget)
+        parking = Parking(loaded.model, maker, conversation, log, emit, obstacle=reason)
+        return Session(command, loaded, info, conversation, switcher, pruner, plan.budget, parking)
     except BaseException:
         if cache is not None:
             cache.close()

@@ -64,6 +64,17 @@ class Settings:
         choices=("ask", "longer", "smaller", "prune", "drop", "stop"),
     )
 
+    park: bool = _setting(True, "parking", "Put the cache of a conversation away when you leave it.")
+    park_codec: str = _setting(
+        "auto", "parking", "How it is compressed; auto takes the smallest that is good enough."
+    )
+    park_kld: float = _setting(
+        0.002, "parking", "What auto accepts: mean KLD of the tokens that follow.", low=0, high=1
+    )
+    park_budget: int = _setting(
+        2048, "parking", "MiB of the disk for parked conversations; the oldest go first.", low=0, high=1 << 24
+    )
+
     n_threads: int = _setting(
         0, "engine", "Threads that compute; 0 takes the physical cores.", low=0, high=1024
     )

@@ -40,8 +40,11 @@ AFTER = 256
 """the tokens after them whose answers are compared."""
 LEAST = STRETCH + PROBE + AFTER
 """Fewer tokens than this are no text to calibrate with."""
-NOISE = 0.15
+NOISE = 0.4
 """Of the standard deviation: noise whose effect is measured."""
+FLOOR_NOISE = 1e-3
+"""Noise that is too small to matter. What it changes is the model's own rounding (8-bit weights round their
+inputs to 8 bits, too), which is in every measurement and is no property of a layer."""
 STEPS = (0.02, 0.03, 0.045, 0.07, 0.1, 0.14)
 MAX_FEATURES = 768
 """A wider embedding is shortened to this many principal components."""
@@ -177,7 +180,9 @@ class Calibration:
             self._sum(f"n.{p}", np.array([float(len(f))]))
         for p, layers in enumerate(frame.geometry.parts):
             for side in SIDES:
-                squares = [float(np.var(source.plain(p, i, side, 4, job.cells[p]))) for i in range(len(layers))]
+                squares = [
+                    float(np.var(source.plain(p, i, side, 4, job.cells[p]))) for i in range(len(layers))
+                ]
                 self._sum(f"var.{p}.{side}", np.array(squares))
 
     def _token_features(self, job: Job, part: int) -> Floats:
@@ -253,6 +258,7 @@ class Calibration:
         parts = self._facts.frame.geometry.parts
         total = 2 * sum(len(layers) for layers in parts)
         done = 0
+        floor = probe.kld(_with_noise(probe.state, 0, 0, "k", FLOOR_NOISE, rng))
         for p, layers in enumerate(parts):
             for side in SIDES:
                 variance = self._sums[f"var.{p}.{side}"] / max(self._n_read, 1)
@@ -260,7 +266,7 @@ class Calibration:
                 for layer in range(len(layers)):
                     sigma = NOISE * float(np.sqrt(max(variance[layer], 1e-12)))
                     kld = probe.kld(_with_noise(probe.state, p, layer, side, sigma, rng))
-                    found[layer] = np.sqrt(max(kld, 1e-9)) / sigma
+                    found[layer] = np.sqrt(max(kld - floor, kld / 20, 1e-9)) / sigma
                     done += 1
                     yield done / total
                 weights[f"weight.{p}.{side}"] = found.astype(np.float32)
@@ -341,5 +347,3 @@ def _with_noise(
     values[4:-8] += rng.normal(0, sigma, values[4:-8].shape).astype(np.float32)
     data[rows.offset : rows.offset + rows.size] = values.astype(np.float16).reshape(-1).view(np.uint8)
     return data
-
-

@@ -184,7 +184,10 @@ def match(about: About, facts: ModelFacts) -> Setting:
         setting = parse(about.setting)
     except UsageError as error:
         raise StateError("The conversation was parked by another version of Stretch.") from error
-    if about.profile != (facts.profile.digest if facts.profile else "") and codec(setting.codec).needs_profile:
+    if (
+        about.profile != (facts.profile.digest if facts.profile else "")
+        and codec(setting.codec).needs_profile
+    ):
         raise StateError("The model was calibrated anew since the conversation was parked.")
     return setting
 
@@ -238,5 +241,3 @@ def _read_exact(blocks: Sequence[bytes], part: int, about: About, frame: Frame, 
         first, _last = exact_cells(n)
         target.put_raw(part, layer, side, 0, raw[:first], type_id)
         target.put_raw(part, layer, side, n - (len(raw) - first), raw[first:], type_id)
-
-

@@ -61,7 +61,9 @@ class Frame:
             return rotation_k(fmt.quantized, {h.head_dim_k for h in layers}, first.head_dim_k)
         return rotation_v(fmt.quantized, {h.head_dim_v for h in layers}, first.head_dim_v)
 
-    def unpack(self, data: NDArray[np.uint8], fmt: ggml.RowFormat, part: int, side: Side, width: int) -> Floats:
+    def unpack(
+        self, data: NDArray[np.uint8], fmt: ggml.RowFormat, part: int, side: Side, width: int
+    ) -> Floats:
         """Rows of bytes as values without rotation, shape (rows, width)."""
         data = np.ascontiguousarray(data).reshape(-1)
         if data.ctypes.data % 4:

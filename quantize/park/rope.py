@@ -38,7 +38,9 @@ class Rope:
     used: bool = True
     """False leaves K as it is."""
 
-    def turn(self, x: NDArray[np.float32], positions: NDArray[np.int32], heads: LayerHeads, *, back: bool) -> None:
+    def turn(
+        self, x: NDArray[np.float32], positions: NDArray[np.int32], heads: LayerHeads, *, back: bool
+    ) -> None:
         """Turn K of one layer in place.
 
         Args:

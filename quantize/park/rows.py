@@ -62,5 +62,3 @@ def _formats(job: Job) -> dict[Literal["k", "v"], ggml.RowFormat]:
     layers = [h for part in job.frame.geometry.parts for h in part]
     k, v = pair.type_ids({h.head_dim_k for h in layers} or {256}, {h.head_dim_v for h in layers} or {256})
     return {"k": ggml.row_format(k), "v": ggml.row_format(v)}
-
-

@@ -33,7 +33,9 @@ class TurboQuant(Codec):
     def check(self, setting: Setting) -> Setting:
         bits = setting.step or DEFAULT_BITS
         if setting.type_name or bits not in (1, 2, 3, 4):
-            raise UsageError("The codec turboquant takes 1, 2, 3 or 4 bits.", "Write for example turboquant:3.")
+            raise UsageError(
+                "The codec turboquant takes 1, 2, 3 or 4 bits.", "Write for example turboquant:3."
+            )
         return Setting(self.name, step=float(bits))
 
     def obstacle(self, frame: Frame, setting: Setting) -> str:

@@ -45,7 +45,9 @@ class TransformCodec(Codec):
     def check(self, setting: Setting) -> Setting:
         step = setting.step or DEFAULT_STEP
         if setting.type_name or not 1e-4 <= step <= 10:
-            raise UsageError(f"{self.name} takes a step of 0.0001 to 10.", f"Write for example {self.name}:0.05.")
+            raise UsageError(
+                f"{self.name} takes a step of 0.0001 to 10.", f"Write for example {self.name}:0.05."
+            )
         return Setting(self.name, step)
 
     def obstacle(self, frame: Frame, setting: Setting) -> str:
@@ -221,4 +223,3 @@ class Learned(TransformCodec):
     about = "What the tokens themselves do not tell of K and V of a layer, in a basis of its own."
     layers_together = 1
     predicts = True
-

@@ -13,12 +13,13 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 
-from app.chat.format import age, clip, count, fit
+from app.chat.format import age, clip, count, fit, size
 from app.chat.keys import key_name
 from app.chat.messages import ConversationWanted, NewConversationWanted
 from app.chat.panel.bars import Line, Piece, clip_line
 from app.chat.panel.glyphs import Glyphs
 from app.chat.panel.lines import Lines, sides
+from app.chat.parked import ParkedFile, parked_files
 from app.chat.screens.ask import AskText, Choice, Choose
 from app.chat.screens.conversation_end import ConversationEnd
 from app.chat.screens.dialog import Dialog
@@ -66,6 +67,7 @@ class ConversationList(SearchDialog):
         self._session = session
         self._store = session.store
         self._shown: dict[str, Conversation] = {}
+        self._parked: dict[int, ParkedFile] = {}
         self._hits: dict[str, SearchHit] = {}
         self._deleted: list[int] = []
         self._end = ConversationEnd()
@@ -95,6 +97,7 @@ class ConversationList(SearchDialog):
             found = self._store.conversations(limit=_PAGE)
         self._shown = {str(c.id): c for c in found}
         now = time.time()
+        self._parked = {f.conversation: f for f in parked_files()}
         rows = [Row(key, self._draw(c, now), 2) for key, c in self._shown.items()]
         if not rows:
             text = f"Nothing holds {one_line(words, 40)!r}." if words else "Nothing was said yet."
@@ -106,7 +109,11 @@ class ConversationList(SearchDialog):
     def _draw(self, conversation: Conversation, now: float) -> Draw:
         current = conversation.id == self._session.page.id
         hit = self._hits.get(str(conversation.id))
-        return lambda width: draw_conversation(conversation, hit, now, width, self.rows.glyphs, current)
+        file = self._parked.get(conversation.id)
+        parked = f"parked {size(file.n_bytes)}, {age(file.used, now)}" if file is not None else ""
+        return lambda width: draw_conversation(
+            conversation, hit, now, width, self.rows.glyphs, current, parked
+        )
 
     def on_row_list_moved(self, message: RowList.Moved) -> None:
         message.stop()
@@ -226,9 +233,15 @@ def _check_title(text: str) -> str:
 
 
 def draw_conversation(
-    conversation: Conversation, hit: SearchHit | None, now: float, width: int, g: Glyphs, current: bool
+    conversation: Conversation,
+    hit: SearchHit | None,
+    now: float,
+    width: int,
+    g: Glyphs,
+    current: bool,
+    parked: str = "",
 ) -> Sequence[Line]:
-    """Two lines: title and age; model, messages, and the preview or what was found."""
+    """Two lines: title and age; model, messages, what is parked, and the preview or what was found."""
     when = age(conversation.updated, now)
     title = one_line(conversation.title) or "Untitled"
     pin = "* " if conversation.pinned else ""
@@ -246,6 +259,8 @@ def draw_conversation(
     facts = f"{count(n)} message{'' if n == 1 else 's'}"
     if conversation.model:
         facts = f"{clip(one_line(Path(conversation.model).name), 24)} {g.dot} {facts}"
+    if parked:
+        facts = f"{facts} {g.dot} {parked}"
     pieces = [Piece(f"   {facts}  ", "faint")]
     if hit is not None:
         pieces += _marked(hit)

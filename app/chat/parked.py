@@ -1,0 +1,191 @@
+"""The caches of conversations that are not on the page: put away, brought back, counted and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import paths
+from app.chat import format
+from app.engine import protocol
+from quantize.errors import StoreError
+
+if TYPE_CHECKING:
+    from app.chat.session import Session
+
+LEAST_TOKENS = 256
+"""As in the engine: shorter conversations are not worth a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedFile:
+    """One file."""
+
+    path: Path
+    conversation: int
+    n_bytes: int
+    used: float
+    """When it was written or resumed last, seconds since the epoch."""
+
+
+def parked_files() -> list[ParkedFile]:
+    """All parked conversations, the one that was used last first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in paths.parked_dir().glob("*.park"):
+            if path.stem.isdigit():
+                with contextlib.suppress(OSError):
+                    s = path.stat()
+                    found.append(ParkedFile(path, int(path.stem), s.st_size, s.st_mtime))
+    return sorted(found, key=lambda f: f.used, reverse=True)
+
+
+def parked_path(conversation: int) -> Path:
+    """Where the cache of a conversation is put away."""
+    return paths.parked_dir() / f"{conversation}.park"
+
+
+def drop(conversation: int) -> None:
+    """Remove what is parked of a conversation."""
+    with contextlib.suppress(OSError):
+        parked_path(conversation).unlink(missing_ok=True)
+
+
+def keep_within(budget: int) -> int:
+    """Remove the files that were used longest ago until the rest takes ``budget`` bytes. How many went."""
+    gone = 0
+    taken = 0
+    for file in parked_files():
+        taken += file.n_bytes
+        if taken > budget:
+            taken -= file.n_bytes
+            drop(file.conversation)
+            gone += 1
+    return gone
+
+
+class ParkedChats:
+    """The session's part about parking."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._asked: set[int] = set()
+        """Commands whose result the user wants to hear about."""
+        self._held: tuple[int, int] = (0, 0)
+        """The conversation that was parked or resumed last and its tokens: it need not be written again."""
+
+    # ---------------------------------------------------------------- files
+
+    def sweep(self) -> None:
+        """Remove what belongs to no conversation any more, and what a crash left half written."""
+        directory = paths.parked_dir()
+        with contextlib.suppress(OSError):
+            for path in directory.glob(".*.tmp"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for file in parked_files():
+            try:
+                self._session.store.conversation(file.conversation)
+            except StoreError:
+                drop(file.conversation)
+
+    def delete(self, conversation: int) -> None:
+        """The conversation is deleted, and what was parked of it with it."""
+        drop(conversation)
+        if self._held[0] == conversation:
+            self._held = (0, 0)
+
+    # ---------------------------------------------------------------- leaving and entering
+
+    def leave(self, *, asked: bool = False, codec: str = "") -> bool:
+        """Put the cache of the conversation on the page away. False if there is nothing to put away.
+
+        Args:
+            asked: the user did, and wants to hear what came of it.
+            codec: another one than the settings name.
+        """
+        session = self._session
+        status, s = session.status, session.settings
+        if session.loaded is None or not session.page.id or not (s.park or asked):
+            return False
+        n_used = status.n_used if status is not None else 0
+        unchanged = self._held == (session.page.id, n_used) and parked_path(session.page.id).exists()
+        if not asked and (n_used < LEAST_TOKENS or unchanged or not s.park_budget):
+            return False
+        try:
+            directory = paths.private_dir(paths.parked_dir())
+        except StoreError as error:
+            session.complain(error)
+            return False
+        id = session.life.link.next_id()
+        if asked:
+            self._asked.add(id)
+        path = directory / f"{session.page.id}.park"
+        return session.life.link.send(
+            protocol.Park(id, str(path), session.page.id, codec or s.park_codec, float(s.park_kld))
+        )
+
+    def enter(self) -> bool:
+        """Bring the cache of the conversation on the page back. False if none is parked."""
+        session = self._session
+        path = parked_path(session.page.id)
+        if session.loaded is None or not session.page.id or not path.exists():
+            return False
+        return session.life.link.send(protocol.Resume(session.life.link.next_id(), str(path)))
+
+    # ---------------------------------------------------------------- news of the engine
+
+    def parked(self, event: protocol.Parked) -> None:
+        """A file is complete."""
+        session = self._session
+        path = Path(event.path)
+        conversation = int(path.stem) if path.stem.isdigit() else 0
+        if event.n_bytes:
+            try:
+                session.store.conversation(conversation)
+            except StoreError:
+                drop(conversation)
+                return
+            if session.is_deleted(conversation):
+                drop(conversation)
+                return
+            if conversation == session.page.id or not self._held[0]:
+                self._held = (conversation, event.n_tokens)
+            keep_within(session.settings.park_budget << 20)
+        if event.id in self._asked:
+            self._asked.discard(event.id)
+            session.notify(sentence(event), "good" if event.n_bytes else "info")
+
+    def resumed(self, event: protocol.Resumed) -> None:
+        """The cache holds the conversation again, or could not be filled."""
+        session = self._session
+        if event.n_tokens:
+            self._held = (session.page.id, event.n_tokens)
+            with contextlib.suppress(OSError):
+                os.utime(parked_path(session.page.id))
+        elif event.sentence:
+            drop(session.page.id)
+        if event.sentence:
+            session.notify(event.sentence)
+
+    def failed(self, event: protocol.Failed) -> bool:
+        """Whether this was a wish of the user about parking; it was then answered."""
+        if event.id not in self._asked:
+            return False
+        self._asked.discard(event.id)
+        self._session.notify(f"{event.message} {event.hint}".strip(), "warning")
+        return True
+
+
+def sentence(event: protocol.Parked) -> str:
+    """What was parked, in one sentence."""
+    if not event.n_bytes:
+        return f"{format.count(event.n_tokens)} tokens are read again faster than a file; nothing was parked."
+    ratio = event.f16_bytes / event.n_bytes
+    return (
+        f"Parked {format.count(event.n_tokens)} tokens with {event.codec} in {format.size(event.n_bytes)}, "
+        f"{ratio:.1f} times smaller than f16, in {event.seconds:.1f} s."
+    )
