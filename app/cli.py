@@ -44,6 +44,8 @@ COMMANDS: dict[str, str] = {
     "convert": "app.commands.convert",
     "eval": "app.commands.eval",
     "bench": "app.commands.bench",
+    "park": "app.commands.park",
+    "calibrate": "app.commands.calibrate",
     "chats": "app.commands.chats",
     "settings": "app.commands.settings",
     "doctor": "app.commands.doctor",

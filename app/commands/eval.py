@@ -100,12 +100,14 @@ def run(args: argparse.Namespace) -> int:
         StretchError: if the model, the text or the reference cannot be measured.
     """
     from app import paths
+    from quantize.lab.parked import CALIBRATIONS
     from quantize.lab.process import LabProcess
     from quantize.lab.text import built_in_text, read_text
 
     experiment = Experiment.of(args)
     text = read_text(args.text) if args.text else built_in_text()
-    with LabProcess(experiment.opening, paths.log_dir() / "lab.log") as process:
+    environment = {CALIBRATIONS: str(paths.calibrations_dir())}
+    with LabProcess(experiment.opening, paths.log_dir() / "lab.log", environment) as process:
         evaluation = _Evaluation(args, experiment, text, process)
         return evaluation.run()
 

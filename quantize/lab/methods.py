@@ -69,6 +69,12 @@ METHODS: tuple[Method, ...] = (
         "LIST",
         "ways to prune and percents to keep, with types if wanted: kvzip:25,lagkv:50,kvzip:25@tq3+256",
     ),
+    Method(
+        "park",
+        "quantize.lab.parked:ParkedSetting",
+        "LIST",
+        "codecs that the text is parked with and resumed: auto,learned,turboquant:3,ggml:q4_0",
+    ),
 )
 
 

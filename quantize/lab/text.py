@@ -16,6 +16,24 @@ def built_in_text() -> str:
     return files("quantize.lab").joinpath("data", "prose.txt").read_text(encoding="utf-8")
 
 
+CALIBRATION_PART = 0.55
+"""The built-in prose from here on is for calibrating: ``stretch eval`` measures with what stands before."""
+
+
+def calibration_text() -> str:
+    """What a model is calibrated with unless it is given another text: Python's own manual pages, which
+    come with every Python, and the end of the built-in prose, which nothing is measured with."""
+    prose = built_in_text()
+    parts = [prose[int(len(prose) * CALIBRATION_PART) :]]
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        pass
+    else:
+        parts.insert(0, "\n\n".join(topics.values())[:80_000])
+    return "\n\n".join(parts)
+
+
 def read_text(path: Path) -> str:
     """The text of a file.
 

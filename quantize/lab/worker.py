@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -127,6 +128,8 @@ class _Worker:
                 self._recall(job)
             case "speed":
                 self._speed(job)
+            case "calibrate":
+                self._calibrate(job)
             case "switch":
                 self._switch(job)
 
@@ -203,6 +206,35 @@ class _Worker:
             on_progress=self._progress,
         )
         self._emit({"event": "result", "timings": [asdict(t) for t in timings]})
+
+    def _calibrate(self, job: dict[str, Any]) -> None:
+        from quantize.errors import EngineError
+        from quantize.park.calibrate import Calibration
+        from quantize.park.facts import facts_of, profile_path
+
+        directory = Path(job["directory"])
+        try:
+            facts = facts_of(self._bench.model, self._bench.geometry, directory)
+            path = profile_path(directory, facts.fingerprint)
+            tokens = self._tokens(job["text"])
+            calibration = Calibration(self._bench.model, facts, tokens, path.with_suffix(".notes"))
+            for progress in calibration.run():
+                self._emit({"event": "progress", "what": progress.what, "fraction": progress.fraction})
+            profile = calibration.profile
+            assert profile is not None
+            profile.save(path)
+        except OSError as error:
+            raise EngineError(f"The calibration cannot be kept: {error.strerror or error}.") from error
+        points = {k: [[p.step, p.kld, p.ratio] for p in v] for k, v in profile.points.items()}
+        self._emit(
+            {
+                "event": "result",
+                "path": str(path),
+                "n_bytes": path.stat().st_size,
+                "n_tokens": profile.n_tokens,
+                "points": points,
+            }
+        )
 
     def _switch(self, job: dict[str, Any]) -> None:
         from quantize.lab.setting import setting_of

@@ -19,13 +19,13 @@ from app.chat.messages import ConversationWanted, NewConversationWanted
 from app.chat.panel.bars import Line, Piece, clip_line
 from app.chat.panel.glyphs import Glyphs
 from app.chat.panel.lines import Lines, sides
-from app.chat.parked import ParkedFile, parked_files
 from app.chat.screens.ask import AskText, Choice, Choose
 from app.chat.screens.conversation_end import ConversationEnd
 from app.chat.screens.dialog import Dialog
 from app.chat.screens.row_list import Draw, Row, RowList
 from app.chat.screens.search_dialog import SearchDialog, message_row
 from app.plain_text import one_line
+from app.store.parked import ParkedFile, parked_files
 from app.store.records import Conversation, SearchHit
 from app.store.records import Message as StoredMessage
 from quantize.errors import StretchError
