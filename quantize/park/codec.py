@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,18 @@ from quantize.errors import UsageError
 from quantize.park.plain import Frame, Source, Target
 
 if TYPE_CHECKING:
-    from quantize.park.embedding import Embedding
     from quantize.park.profile import Profile
+
+
+class TokenRows(Protocol):
+    """Something that is known of every token of a vocabulary."""
+
+    n_embd: int
+    n_vocab: int
+
+    def rows(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """A vector for each token, shape (len(tokens), n_embd)."""
+
 
 Sink = Callable[[bytes], None]
 Blocks = Iterator[bytes]
@@ -100,7 +110,7 @@ class Job:
     """the token before it in the text, -1 for the first."""
     profile: Profile | None
     """What was calibrated for this model."""
-    embedding: Embedding | None
+    embedding: TokenRows | None
     """Of the model's tokens, if it can be read."""
 
 

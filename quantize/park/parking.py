@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from quantize.errors import CacheTypeError, StateError, UsageError
 from quantize.park import rows, scalar, transform
-from quantize.park.codec import Job, Setting, codec, exact_cells, parse
-from quantize.park.embedding import Embedding
+from quantize.park.codec import Job, Setting, TokenRows, codec, exact_cells, parse
 from quantize.park.file import DAMAGED, About, ParkReader, ParkWriter
 from quantize.park.plain import SIDES, Frame, Source, Target, row_bytes
 from quantize.park.profile import Profile
@@ -31,7 +30,7 @@ class ModelFacts:
 
     fingerprint: str
     frame: Frame
-    embedding: Embedding | None = None
+    embedding: TokenRows | None = None
     profile: Profile | None = None
 
 

@@ -121,10 +121,14 @@ class Source:
 
     def raw(self, part: int, layer: int, side: Side, start: int, end: int) -> NDArray[np.uint8]:
         """The bytes of cells ``start`` to ``end``, shape (cells, row size); a view."""
+        if not self.n_cells(part):
+            return np.empty((0, 0), np.uint8)
         return self.state.rows(self.rows(part, layer, side))[start:end]
 
     def turned(self, part: int, layer: int, side: Side, start: int, end: int) -> Floats:
         """Values without rotation, K with its position. Shape (cells, width)."""
+        if not self.n_cells(part):
+            return np.empty((0, self.frame.width(part, layer, side)), np.float32)
         fmt = ggml.row_format(self.rows(part, layer, side).type_id)
         raw = self.raw(part, layer, side, start, end)
         return self.frame.unpack(raw, fmt, part, side, self.frame.width(part, layer, side))
@@ -195,6 +199,8 @@ class Target:
 
     def _rows(self, part: int, layer: int, side: Side, start: int, end: int) -> NDArray[np.uint8]:
         p = self._parts[part]
+        if not p.n_cells:
+            return np.empty((0, self._shapes[part][side == "v"][layer].row_size), np.uint8)
         rows = (p.k if side == "k" else p.v)[layer]
         if not 0 <= start <= end <= p.n_cells:
             raise StateError("The parked conversation names cells that it does not have.")

@@ -8,8 +8,6 @@ shorter, and one f16 scale for every vector, which makes the projection of the r
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +17,7 @@ from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, spans
 from quantize.park.plain import SIDES, Floats, Frame, Source, Target
 from quantize.park.tables import library
 from quantize.rotation import hadamard
+from quantize.turboquant.lloyd_max import lloyd_max
 
 DEFAULT_BITS = 3
 _LONGEST = 256
@@ -70,19 +69,10 @@ def vector_length(width: int) -> int:
     return length
 
 
-@functools.cache
 def codebook(bits: int) -> tuple[Floats, Floats]:
-    """Lloyd-Max levels of N(0, 1) and the edges between them, found by iteration on a fine grid."""
-    x = np.linspace(-8, 8, 200_001)
-    density = np.exp(-x * x / 2)
-    n = 1 << bits
-    levels = np.linspace(-2, 2, n) if n > 2 else np.array([-0.8, 0.8])
-    for _ in range(400):
-        edges = (levels[1:] + levels[:-1]) / 2
-        cell = np.searchsorted(edges, x)
-        levels = np.bincount(cell, density * x, n) / np.bincount(cell, density, n)
-    levels = (levels - levels[::-1]) / 2  # exactly symmetric
-    return levels.astype(np.float32), ((levels[1:] + levels[:-1]) / 2).astype(np.float32)
+    """Lloyd-Max levels of N(0, 1) and the edges between them."""
+    levels = np.array(lloyd_max(bits), np.float32)
+    return levels, (levels[1:] + levels[:-1]) / 2
 
 
 def _encode(x: Floats, length: int, levels: Floats, edges: Floats) -> bytes:

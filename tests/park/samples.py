@@ -1,0 +1,77 @@
+"""States, models and calibrations made up for the codecs, of any shape."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantize.buffers import allocate
+from quantize.geometry import Geometry
+from quantize.park.codec import CODECS
+from quantize.park.parking import ModelFacts
+from quantize.park.plain import SIDES, Frame, Target
+from quantize.park.profile import Point, Profile
+from quantize.park.rope import Rope
+from quantize.park.transform import TransformCodec
+from quantize.state import SavedState
+
+N_VOCAB = 64
+
+
+class Vectors:
+    """A random vector for every token."""
+
+    n_embd = 16
+    n_vocab = N_VOCAB
+
+    def rows(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        table = np.random.default_rng(5).normal(size=(N_VOCAB, self.n_embd)).astype(np.float32)
+        return table[np.clip(tokens, 0, N_VOCAB - 1)]
+
+
+def orthogonal(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+    return np.linalg.qr(rng.normal(size=(n, n)))[0].astype(np.float32)
+
+
+@functools.cache
+def facts_for(geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32) -> ModelFacts:
+    """A model of this shape with a calibration that fits nothing but its shape."""
+    frame = Frame(geometry, Rope(0, 10000.0, 1.0, halves))
+    rng = np.random.default_rng(3)
+    arrays: dict[str, NDArray[np.float32]] = {}
+    for p, layers in enumerate(geometry.parts):
+        for side in SIDES:
+            arrays[f"weight.{p}.{side}"] = rng.uniform(0.5, 2, len(layers)).astype(np.float32)
+    for codec in CODECS.values():
+        if isinstance(codec, TransformCodec):
+            for i, group in enumerate(codec.groups(frame)):
+                width = group.width(frame)
+                arrays[f"{codec.name}.basis.{i}"] = orthogonal(rng, width)
+                arrays[f"{codec.name}.mean.{i}"] = rng.normal(size=width).astype(np.float32)
+                if codec.predicts:
+                    shape = (2 * Vectors.n_embd, width)
+                    arrays[f"{codec.name}.predictor.{i}"] = rng.normal(size=shape).astype(np.float32) / 8
+    profile = Profile(mark, arrays, {"learned": [Point(0.02, 0.0001, 6.0), Point(0.1, 0.004, 14.0)]})
+    profile.seal()
+    return ModelFacts(mark, frame, Vectors(), profile)
+
+
+def state_of(
+    facts: ModelFacts, n_cells: tuple[int, ...], type_k: int = 1, type_v: int = 1, seed: int = 0
+) -> tuple[SavedState, list[int]]:
+    """A state with random values, the newest cells of a text in every part; and its tokens."""
+    n_tokens = max(n_cells, default=0)
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(0, N_VOCAB, n_tokens)
+    at = [np.arange(n_tokens - n, n_tokens, dtype=np.int32) for n in n_cells]
+    target = Target(facts.frame, at, type_k, type_v)
+    target.begin(allocate(target.size))
+    for p, layers in enumerate(facts.frame.geometry.parts):
+        for layer in range(len(layers)):
+            for side in SIDES:
+                shape = (n_cells[p], facts.frame.width(p, layer, side))
+                spread = np.geomspace(3, 0.1, shape[1]) if shape[1] else np.ones(0)
+                target.put(p, layer, side, 0, (rng.normal(size=shape) * spread).astype(np.float32))
+    return target.finish(), [int(t) for t in tokens]
