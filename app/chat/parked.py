@@ -25,8 +25,8 @@ class ParkedChats:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._asked: set[int] = set()
-        """Commands whose result the user wants to hear about."""
+        self._asked: dict[int, bool] = {}
+        """Commands under way, and whether the user wants to hear of their result."""
         self._held: tuple[int, int] = (0, 0)
         """The conversation that was parked or resumed last and its tokens: it need not be written again."""
 
@@ -74,8 +74,7 @@ class ParkedChats:
             session.complain(error)
             return False
         id = session.life.link.next_id()
-        if asked:
-            self._asked.add(id)
+        self._asked[id] = asked
         path = directory / f"{session.page.id}.park"
         return session.life.link.send(
             protocol.Park(id, str(path), session.page.id, codec or s.park_codec, float(s.park_kld))
@@ -108,8 +107,7 @@ class ParkedChats:
             if conversation == session.page.id or not self._held[0]:
                 self._held = (conversation, event.n_tokens)
             keep_within(session.settings.park_budget << 20)
-        if event.id in self._asked:
-            self._asked.discard(event.id)
+        if self._asked.pop(event.id, False):
             session.notify(sentence(event), "good" if event.n_bytes else "info")
 
     def resumed(self, event: protocol.Resumed) -> None:
@@ -125,11 +123,12 @@ class ParkedChats:
             session.notify(event.sentence)
 
     def failed(self, event: protocol.Failed) -> bool:
-        """Whether this was a wish of the user about parking; it was then answered."""
+        """Whether this was about parking. Only a wish of the user is answered: without a file the
+        conversation is read again, as ever."""
         if event.id not in self._asked:
             return False
-        self._asked.discard(event.id)
-        self._session.notify(f"{event.message} {event.hint}".strip(), "warning")
+        if self._asked.pop(event.id):
+            self._session.notify(f"{event.message} {event.hint}".strip(), "warning")
         return True
 
 

@@ -72,7 +72,7 @@ def vector_length(width: int) -> int:
 def codebook(bits: int) -> tuple[Floats, Floats]:
     """Lloyd-Max levels of N(0, 1) and the edges between them."""
     levels = np.array(lloyd_max(bits), np.float32)
-    return levels, (levels[1:] + levels[:-1]) / 2
+    return levels, ((levels[1:] + levels[:-1]) / 2).astype(np.float32)
 
 
 def _encode(x: Floats, length: int, levels: Floats, edges: Floats) -> bytes:
