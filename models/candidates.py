@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from models.plan import Planner
-from quantize.cache_types import CACHE_TYPES, PRESETS, CachePair
+from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, PRESETS, CachePair
 from quantize.lab.batch import batch_size
 from quantize.lab.candidate import Candidate
 from quantize.lab.setting import REFERENCE, Setting
-
-DEFAULT_WINDOW = 256
-WINDOW_BITS = 6.0
-"""Above this a window of exact tokens is measured only if it was asked for: it could not gain much."""
 
 
 def candidates(planner: Planner, settings: Iterable[Setting], n_ctx: int) -> list[Candidate]:
@@ -55,15 +51,15 @@ def _exact_cells(planner: Planner, pair: CachePair, n_ctx: int) -> int:
 
 def default_settings(windows: bool) -> list[Setting]:
     """What is measured unless it is said otherwise: the presets and the native types, and with a
-    window of exact tokens where bits are few.
+    window of exact tokens where the chat has one.
 
     Args:
         windows: whether the attention kernel that windows need is there.
     """
     pairs = dict.fromkeys((*PRESETS, *(CachePair(t, t) for t in CACHE_TYPES.values() if t.native)))
     plain = [Setting(pair) for pair in pairs]
-    small = [s for s in plain if _bits(s.pair) < WINDOW_BITS]
-    return plain + ([Setting(s.pair, DEFAULT_WINDOW) for s in small] if windows else [])
+    small = [s for s in plain if s.pair.tail(AUTO_TAIL)]
+    return plain + ([Setting(s.pair, s.pair.tail(AUTO_TAIL)) for s in small] if windows else [])
 
 
 def with_windows(pairs: Sequence[CachePair | Setting], windows: Sequence[int]) -> list[Setting]:
@@ -77,8 +73,3 @@ def with_windows(pairs: Sequence[CachePair | Setting], windows: Sequence[int]) -
         else:
             out |= {Setting(setting.pair, window): None for window in windows}
     return list(out)
-
-
-def _bits(pair: CachePair) -> float:
-    """Mean bits per value of the types with their largest blocks."""
-    return sum(8 * t.variants[0].type_size / t.variants[0].block_size for t in (pair.k, pair.v)) / 2

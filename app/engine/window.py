@@ -9,8 +9,19 @@ from app.engine import states
 from app.engine.cache import Cache, CacheMaker, CacheSettings, layout_of
 from app.engine.history import History
 from app.engine.pruned import Pruned
+from quantize.buffers import release
 from quantize.errors import OutOfMemoryError
-from quantize.native.window import NOTHING, Filling, Source, Window, gather, put_back, read_window
+from quantize.native.window import (
+    NOTHING,
+    Filling,
+    Source,
+    Window,
+    gather,
+    place,
+    put_back,
+    read_window,
+    window_bytes,
+)
 from quantize.state import read_state
 
 MAX_MARKS = 4
@@ -22,12 +33,14 @@ def window_of(cache: Cache, maker: CacheMaker) -> Window | None:
     """The exact rows beside ``cache``, in a file if there is room for one; None if there are none."""
     if cache.tail is None or not cache.settings.tail:
         return None
-    types = maker.type_ids(cache.settings)
-    layout = layout_of(maker.shape)
+    window = read_window(cache.tail, layout_of(maker.shape), *maker.type_ids(cache.settings))
     try:
-        return read_window(cache.tail, layout, *types, room=states.in_file) or None
+        buffer = states.in_file(window_bytes(window))
     except OutOfMemoryError:
-        return read_window(cache.tail, layout, *types) or None
+        return window or None
+    placed = place(window, buffer)
+    release(buffer, 0, buffer.nbytes)  # it stays in its file
+    return placed or None
 
 
 class WindowMarks:

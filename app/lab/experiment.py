@@ -95,7 +95,7 @@ def natural(text: str) -> int:
 
 def window(text: str) -> int:
     """A number of tokens of a window."""
-    from quantize.lab.setting import MAX_TAIL
+    from quantize.cache_types import MAX_TAIL
 
     n = natural(text)
     if n > MAX_TAIL:

@@ -11,14 +11,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from quantize.cache_types import CachePair, parse_pair
+from quantize.cache_types import MAX_TAIL, CachePair, parse_pair
 from quantize.errors import CacheTypeError
 
 if TYPE_CHECKING:
     from quantize.lab.candidate import Candidate
     from quantize.lab.subject import Subject, Workbench
-
-MAX_TAIL = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ to a row of a state if the cache made the same bytes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +27,6 @@ from quantize.geometry import Geometry, LayerHeads
 from quantize.native.tail import Tail
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import Rows, SavedState
-
-Room = Callable[[int], NDArray[np.uint8]]
-"""Gives a buffer of so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +90,12 @@ def window_bytes(window: Window) -> int:
     return sum(rows.values.nbytes + rows.packed.nbytes for rows in window.values())
 
 
-def read_window(tail: Tail, layout: Layout, type_k: int, type_v: int, room: Room | None = None) -> Window:
+def read_window(tail: Tail, layout: Layout, type_k: int, type_v: int) -> Window:
     """Take the rows out of a tail, to have them when its context has gone.
 
     Args:
         type_k: ggml type of K in the context.
         type_v: the same of V.
-        room: gives the buffer that holds them (a file); memory by default.
     """
     formats = {"k": ggml.row_format(type_k), "v": ggml.row_format(type_v)}
     window: Window = {}
@@ -109,13 +105,13 @@ def read_window(tail: Tail, layout: Layout, type_k: int, type_v: int, room: Room
             cells, values, packed = tail.exact_rows(layer, side, n_embd, formats[side].row_size(n_embd))
             if len(values):
                 window[layer, side] = ExactRows(cells, values, packed)
-    return window if room is None else _placed(window, room)
+    return window
 
 
-def _placed(window: Window, room: Room) -> Window:
-    """The same rows in a buffer of ``room``: all values, then all bytes, so that values are aligned."""
+def place(window: Window, buffer: NDArray[np.uint8]) -> Window:
+    """The same rows in ``buffer`` (of ``window_bytes``): all values, then all bytes, so that values are
+    aligned."""
     n_values = sum(rows.values.nbytes for rows in window.values())
-    buffer = room(window_bytes(window))
     values, packed = buffer[:n_values].view(np.float16), buffer[n_values:]
     placed: Window = {}
     for key, rows in window.items():

@@ -238,6 +238,24 @@ static bool agrees(const st_attn_job *j) {
     return error <= 1e-4 * size + 1e-9;
 }
 
+/* Take rows out of a tail and give them back, as a switch of types or a regeneration does. */
+static void take_and_give(st_tail *tail, st_cache_id id, int32_t n_values, size_t row) {
+    enum { ROOM = 100 };
+    int32_t cells[ROOM];
+    uint16_t *exact = zeros(ROOM * (size_t)n_values * sizeof *exact);
+    float *values = zeros(ROOM * (size_t)n_values * sizeof *values);
+    char *packed = zeros(ROOM * row);
+    const int32_t room = upto(ROOM);
+    const int32_t n = st_tail_read(tail, id, room, n_values, cells, exact, row, upto(4) == 0 ? NULL : packed);
+    for (int32_t i = 0; i < n * n_values; i++) {
+        values[i] = st_f16_to_f32(exact[i]);
+    }
+    st_tail_fill(tail, id, cells, n, values, n_values, packed, row); /* packed may be zeros: not read then */
+    free(exact);
+    free(values);
+    free(packed);
+}
+
 /* A cache of two streams that is written, trimmed and read with a tail on. Its rows are q8_0, so that what
  * is read exactly and what is not differ little. */
 static bool tails(int threads) {
@@ -262,7 +280,13 @@ static bool tails(int threads) {
                 index[i] = i / n * CELLS + (step * 37 + i % n) % CELLS;
                 t->to_f32(data + (size_t)index[i] * row, values + (size_t)i * VALUES, VALUES); /* as it is */
             }
+            if (upto(4) == 0) {
+                st_tail_reserve(tail, cache.id, VALUES, row, 1 + upto(80));
+            }
             st_tail_write(tail, &cache, (const char *)values, VALUES * sizeof(float), index, n * n_stream);
+            if (upto(3) == 0) {
+                take_and_give(tail, cache.id, VALUES, row);
+            }
         }
         if (upto(3) == 0) { /* rows that the tail does not hear of */
             memset(k + row * (size_t)upto(CELLS - 20), 1, row * 20);

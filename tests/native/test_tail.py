@@ -16,7 +16,16 @@ from quantize.geometry import Geometry
 from quantize.llama import Context, Model, send_log_to
 from quantize.native import attention, register_types
 from quantize.native.tail import Tail
-from quantize.native.window import Filling, Layout, Source, Window, gather, read_window
+from quantize.native.window import (
+    Filling,
+    Layout,
+    Source,
+    Window,
+    gather,
+    place,
+    read_window,
+    window_bytes,
+)
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 from tests.synthetic import SyntheticModels
@@ -276,7 +285,8 @@ def filling(state: SavedState, name: str, window: Window | None = None, n: int =
 def window_of(tail: Tail, name: str) -> Window:
     """What the tail of a cache with this type holds."""
     id = cache_type(name).variant(HEAD_DIM).id
-    return read_window(tail, Layout.plain(GEOMETRY), id, id, lambda n: np.zeros(n, np.uint8))
+    window = read_window(tail, Layout.plain(GEOMETRY), id, id)
+    return place(window, np.zeros(window_bytes(window), np.uint8))
 
 
 @pytest.mark.parametrize("name", ("q2_0", "tq2"))
