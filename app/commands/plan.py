@@ -106,7 +106,10 @@ def _print(
     place: str,
 ) -> int:
     n_ctx = n_ctx or min(DEFAULT_N_CTX, planner.shape.n_ctx_train or DEFAULT_N_CTX)
-    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available, tail=args.tail)
+    from quantize.native import attention
+
+    tail = 0 if args.tail == AUTO_TAIL and not attention.expected() else args.tail
+    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available, tail=tail)
     report = _Report(name, place, header, planner, n_ctx, budget, rows, exact=not args.header_only)
     if args.json:
         print(json.dumps(report.data(), ensure_ascii=False))

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quantize.native.library import load
+from quantize.native.library import find, load
 
 Kernel = Literal["stock", "own"]
 
@@ -43,6 +43,11 @@ class Counters:
     """Attentions (one per layer and micro-batch)."""
     set_rows: int
     """Writes to the cache."""
+
+
+def expected() -> bool:
+    """Whether ``enable`` will probably find the kernel usable. Loads nothing: for plans."""
+    return os.environ.get("STRETCH_KERNEL") != "stock" and find() is not None
 
 
 @functools.cache

@@ -45,6 +45,31 @@ def test_json(synthetic: SyntheticModels, tmp_path: Path) -> None:
     assert f16["max_ctx_memory"] < q8_0["max_ctx_memory"]
 
 
+def test_the_window_is_counted(
+    synthetic: SyntheticModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the chat would have one: beside small types unless it is said otherwise, and with the kernel."""
+
+    def rows(*arguments: str) -> dict[str, tuple[int, int]]:
+        done = stretch(str(synthetic("llama")), "--header-only", "--json", *arguments, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["rows"]
+        return {f"{r['type_k']}/{r['type_v']}": (r["tail"], r["kv_bytes"]) for r in found}
+
+    monkeypatch.setenv("STRETCH_KERNEL", "own")
+    auto, off, long = rows(), rows("--tail", "off"), rows("--tail", "1k")
+    assert {name: tail for name, (tail, _) in auto.items()} == {
+        name: 0 if name in ("f16/f16", "q8_0/q8_0") else 256 for name in auto
+    }
+    assert {tail for tail, _ in off.values()} == {0}
+    assert long["q8_0/q8_0"][0] == 1024 and long["f16/f16"] == off["f16/f16"] == auto["f16/f16"]
+    assert off["tq3/tq3"][1] < auto["tq3/tq3"][1] < long["tq3/tq3"][1]
+    monkeypatch.setenv("STRETCH_KERNEL", "stock")
+    assert rows() == off
+    refused = stretch("builtin", "--tail", "some", home=tmp_path)
+    assert refused.returncode == 2 and "'some' is no number of newest tokens" in refused.stderr
+
+
 def test_a_machine_with_little_memory(synthetic: SyntheticModels, tmp_path: Path) -> None:
     path = str(synthetic("llama", n_ctx=1_000_000))
     rows = {}
