@@ -27,6 +27,11 @@ from app.store.records import Message
 
 DRAW_EVERY_S = 1 / 12
 """Least time between two drawings of a growing reply."""
+DRAW_SHARE = 0.1
+"""Most of one core that the interface takes while a reply grows: the model computes on the same cores.
+What is written faster than anybody reads is drawn in larger steps."""
+SLOWEST_S = 0.5
+"""The most time between two drawings."""
 BLOCKS_PER_PASSAGE = 24
 BAR_WIDTH = 16
 STOPS = "esc stops"
@@ -86,7 +91,8 @@ class ReplyTurn(Turn):
         self._shown = 0
         self._live: LiveText | None = None
         self._timer: Timer | None = None
-        self._cost = 0.0
+        self._pause = DRAW_EVERY_S
+        self._spent = time.process_time()
 
     def compose(self) -> ComposeResult:
         yield self._head
@@ -136,12 +142,12 @@ class ReplyTurn(Turn):
         """More of the reply has arrived."""
         self._text += text
         if self._timer is None:
-            self._timer = self.set_timer(max(DRAW_EVERY_S, 4 * self._cost), self.draw)
+            self._timer = self.set_timer(self._pause, self.draw)
 
     async def draw(self) -> None:
         """Draw what has arrived since the last time."""
         self._stop_timer()
-        began = time.perf_counter()
+        self._take_breath()
         parts = split_thinking(self._text)
         if parts.undecided:
             return
@@ -155,7 +161,12 @@ class ReplyTurn(Turn):
         if parts.answer:
             self._show_foot("")
             await self._show_live(self._live)
-        self._cost = time.perf_counter() - began
+
+    def _take_breath(self) -> None:
+        """Let the next drawing wait so long that this one and its painting stay within their share."""
+        now = time.process_time()
+        self._pause = min(SLOWEST_S, max(DRAW_EVERY_S, (now - self._spent) / DRAW_SHARE))
+        self._spent = now
 
     async def _show_live(self, live: LiveText) -> None:
         blocks = live.blocks
