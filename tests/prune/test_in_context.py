@@ -9,15 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 import quantize.prune.policies  # noqa: F401
-from quantize.errors import EngineError
+from quantize.errors import EngineError, StateError
 from quantize.llama import Context
 from quantize.native import attention, register_types
+from quantize.prune.merge import merged
 from quantize.prune.observe import Observed, Text, extra_cells, observe, watching_context
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
 from quantize.prune.rope import rope_of
 from quantize.prune.selection import Request
-from quantize.state import SavedState
+from quantize.state import SavedState, read_state
 from tests.quantize.conftest import Engine, save
 
 N = 120
@@ -134,3 +135,37 @@ def test_other_geometries(engine: Engines, shape: dict[str, int]) -> None:
     with e.context(8, 8) as context:
         assert context.load_state(out)
         assert np.isfinite(logits_after(context, N)).all()
+
+
+def test_v_in_columns(engine: Engines) -> None:
+    """Without flash attention V is stored the other way round."""
+    e = engine("llama")
+    both = []
+    for flash in (True, False):
+        with Context(e.model, n_ctx=256, n_threads=1, n_ubatch=64, flash_attention=flash) as context:
+            assert context.decode(e.tokens(N), 0, logits="none") == 0
+            state = save(context)
+            _, out = prune(e, state, "streaming", Request(0.5), (1, 1))
+            context.clear()
+            assert context.load_state(out)
+            both.append(logits_after(context, N))
+    np.testing.assert_allclose(both[0], both[1], atol=0.05)
+
+
+def test_undone_byte_for_byte(engine: Engines) -> None:
+    e = engine("llama")
+    state = e.state(8, 2, N)
+    plan, out = prune(e, state, "knorm", Request(0.5, last=16), (8, 2))
+    np.testing.assert_array_equal(merged(state, read_state(out), N), state.data)
+    with e.context(8, 2) as context:
+        assert context.load_state(out)
+        logits_after(context, N)
+        now = save(context)
+        back = read_state(merged(state, now, N))
+    assert back.n_cells == N + 3 and now.n_cells == plan.n_kept + 3
+    assert back.positions().tolist() == list(range(N + 3))
+    for old, new, whole in zip(state.parts[0].k, now.parts[0].k, back.parts[0].k, strict=True):
+        np.testing.assert_array_equal(back.rows(whole)[:N], state.rows(old))
+        np.testing.assert_array_equal(back.rows(whole)[N:], now.rows(new)[-3:])
+    with pytest.raises(StateError, match="another shape"):
+        merged(e.state(1, 1, N), now, N)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import quantize.prune.policies  # noqa: F401
 from quantize.errors import StateError, UsageError
 from quantize.prune.policy import POLICIES, Policy, policy
-from quantize.prune.prune import check, plan_prune, read_layer, write_pruned
+from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
 from quantize.prune.rope import Rope
 from quantize.prune.selection import Request
 from quantize.state import SavedState, read_state
@@ -46,8 +46,8 @@ requests = st.builds(
 )
 
 
-def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedState]:
-    """Before and after."""
+def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedState, Plan]:
+    """Before and after, and what was chosen."""
     before = case.state()
     plan = plan_prune(
         before,
@@ -59,7 +59,7 @@ def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedSt
     )
     out = np.zeros(plan.size, np.uint8)
     write_pruned(before, case.geometry, plan, out)
-    return before, read_state(out)
+    return before, read_state(out), plan
 
 
 @every_policy
@@ -68,7 +68,7 @@ def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedSt
 def test_what_stays_is_what_was_there(name: str, case: Case, request: Request) -> None:
     """Every kept row of a head is a row of that head, byte for byte; what is protected stays; the newest
     tokens are whole; nothing is there twice; as many stay as were asked for."""
-    before, after = pruned(case, request, name)
+    before, after, plan = pruned(case, request, name)
     n = before.n_cells
     mask = request.mask(before.positions())
     n_kept = request.n_kept(mask)
@@ -78,18 +78,19 @@ def test_what_stays_is_what_was_there(name: str, case: Case, request: Request) -
     last = request.n_last(n)
     assert positions[-last:].tolist() == list(range(n - last, n))
     for side in ("k", "v"):
-        for old, new in zip(getattr(before.parts[0], side), getattr(after.parts[0], side), strict=True):
+        both = zip(plan.chosen, getattr(before.parts[0], side), getattr(after.parts[0], side), strict=True)
+        for chosen, old, new in both:
             assert (old.type_id, old.row_size) == (new.type_id, new.row_size)
             rows = before.rows(old).reshape(n, case.n_head_kv, -1)
             kept = after.rows(new).reshape(n_kept, case.n_head_kv, -1)
             for head in range(case.n_head_kv):
                 where = {r.tobytes(): i for i, r in enumerate(rows[:, head])}
                 cells = [where.get(r.tobytes(), -1) for r in kept[:, head]]
-                assert min(cells) >= 0 and cells == sorted(set(cells))
+                assert cells == chosen[head].tolist() == sorted(set(cells))
                 assert set(np.flatnonzero(mask)) <= set(cells)
                 if not request.per_head:
                     assert cells == positions.tolist()
-    again, once_more = pruned(case, request, name)
+    again, once_more, _ = pruned(case, request, name)
     assert (once_more.data == after.data).all() and again.n_cells == n
 
 
@@ -172,7 +173,7 @@ def test_rope_is_taken_out() -> None:
 
 def test_a_head_that_ends_inside_a_block_is_written_again() -> None:
     case = Case(head_dim=16, n_head_kv=2, type_k="q8_0", type_v="f16", n_cells=20)
-    before, after = pruned(case, Request(0.5, last=2, first=0), "knorm")
+    before, after, _ = pruned(case, Request(0.5, last=2, first=0), "knorm")
     assert after.n_cells == 10
     old, new = (read_layer(s, case.geometry, 0).k for s in (before, after))
     for head in range(2):
