@@ -19,7 +19,7 @@ PROGRAM = re.compile(r"\bstretch ([a-z]+)\b")
 OPTION = re.compile(r"(?<!\w)--([a-z][a-z-]+)")
 KEY = re.compile(r"\b((?:ctrl|alt|shift)\+(?:[a-z]+|[a-z0-9])|f[1-9][0-2]?)\b(?!_)", re.IGNORECASE)
 
-COMING = frozenset({"prune", "pin", "park", "resume", "measure", "stretch park", "stretch calibrate", "f9"})
+COMING = frozenset({"measure", "f9"})
 """Told by the guide ahead of the program, which learns them in these days."""
 
 NOT_COMMANDS = frozenset({"alone", "and", "a", "with", "in", "to", "for", "table", "command", "without"})

@@ -58,8 +58,8 @@ def spelled_out(text: str) -> list[str]:
     return made
 
 
-def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
-    """Every training phrasing of a row of the file; those of the examination are never among them."""
+def phrasings(row: dict[str, list[str]], forbidden: set[str]) -> tuple[str, ...]:
+    """Every training phrasing of a row of the file, without those of the examination (of any row)."""
     made = [
         f.format(t=t)
         for frames, name in ((_DO, "do"), (_TERM, "term"))
@@ -70,7 +70,6 @@ def phrasings(row: dict[str, list[str]]) -> tuple[str, ...]:
     asked = [spelled_out(text) for text in row["ask"]]
     plain = [texts[0] for texts in asked if len(texts) == 1]  # the usual questions, twice as often
     many = [text for texts in asked for text in texts]
-    forbidden = {_bare(t) for t in row["test"]}
     return tuple(p for p in (*plain, *dict.fromkeys([*many, *made])) if _bare(p) not in forbidden)
 
 
@@ -83,7 +82,10 @@ def entries() -> tuple[Entry, ...]:
     """The guide."""
     with GUIDE.open("rb") as file:
         rows = tomllib.load(file)["entry"]
-    return tuple(Entry(r["id"], phrasings(r), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows)
+    forbidden = {_bare(t) for r in rows for t in r["test"]}
+    return tuple(
+        Entry(r["id"], phrasings(r, forbidden), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows
+    )
 
 
 _BEFORE = (
