@@ -34,6 +34,8 @@ class Made:
     compute_mib: float = 0.0
     rss: int = 0
     """Of the process, after the context was filled."""
+    base: int = 0
+    """Of the process before it loaded the model: the interpreter and its libraries."""
     decoded: int = 0
     """llama_decode's code."""
 
@@ -66,8 +68,9 @@ def _main() -> None:
 
     lines: list[str] = []
     llama.send_log_to(lambda _level, text: lines.append(text))
-    model = llama.Model(job["path"], repack=job["repack"])
     process = psutil.Process()
+    base = process.memory_info().rss
+    model = llama.Model(job["path"], repack=job["repack"])
     answers = []
     for settings in job["contexts"]:
         lines.clear()
@@ -79,6 +82,7 @@ def _main() -> None:
             continue
         log = "".join(lines)
         made = Made(
+            base=base,
             buffers_mib=[float(x) for x in _BUFFER.findall(log)],
             cells=[int(c) for c, _ in _CELLS.findall(log)],
             layers=[int(n) for _, n in _CELLS.findall(log)],

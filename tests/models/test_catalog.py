@@ -10,13 +10,15 @@ import pytest
 
 from models.catalog import TIERS, CatalogModel, catalog, for_tier, in_catalog
 from models.cpu import CpuFeatures
-from models.header import parse_header
+from models.exact import exact_planner
+from models.header import parse_header, read_header
 from models.plan import Planner
 from models.refusals import refusal
 from quantize.cache_types import parse_pair
 from tests.models.gguf_bytes import ARRAY, BOOL, INT32, UINT32, Gguf, tensor, value
 from tests.models.gguf_bytes import STRING as TEXT
 from tests.models.header_mutations import Endless
+from tests.synthetic import SyntheticModels
 
 F16 = parse_pair("f16")
 KIB, MIB = 1 << 10, 1 << 20
@@ -187,6 +189,63 @@ def test_a_header_with_the_geometry_of_the_model(address: str) -> None:
         for n_ctx in (512, 8192, 100_000):
             pair = parse_pair(label)
             assert own.cache_bytes(pair, n_ctx) == listed.cache_bytes(pair, n_ctx)
+
+
+PAIRS = tuple(parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_1", "iq4_nl/f16"))
+
+
+DISTINCT = {
+    (g.arch, g.n_layer, g.n_head_kv, g.head_dim, g.window): address for address, g in TABLE.items()
+}.values()
+"""One model of each geometry: llama.cpp need not be asked twice."""
+
+
+def maker(g: Geometry, model: CatalogModel) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of a synthetic model with this geometry; weights and vocabulary are small."""
+    sizes: dict[str, Any] = {
+        "hollow": True,
+        "n_layer": g.n_layer,
+        "n_embd": 256,
+        "n_head": 8,
+        "n_head_kv": g.n_head_kv,
+        "head_dim": g.head_dim,
+        "n_ctx": g.n_ctx,
+    }
+    layers = range(g.n_layer)
+    match g.arch:
+        case "phi3":
+            sizes |= {"n_embd": 8 * g.head_dim}
+        case "gemma3" | "gpt-oss":
+            sizes |= {"n_swa": g.window}
+        case "gemma4":
+            period = 5 if g.n_layer == 35 else 6
+            sizes |= {"n_swa": g.window, "n_shared": g.shared, "period": period, "per_layer": 0}
+            if g.n_head_kv == 8:
+                sizes |= {"n_head_kv": 1, "n_head_kv_swa": 8}
+        case "lfm2" | "lfm2moe":
+            sizes |= {"n_embd": 512, "attention": [i for i in layers if g.growing(i)]}
+            sizes |= {"n_expert": 4} if g.arch == "lfm2moe" else {}
+        case "granitehybrid":
+            sizes |= {"attention": [i for i in layers if g.growing(i)]}
+        case "qwen35moe":
+            sizes |= {"n_expert": 4}
+    name = {"lfm2moe": "lfm2", "qwen35moe": "qwen35"}.get(g.arch, g.arch)
+    return name, sizes
+
+
+@pytest.mark.parametrize("address", DISTINCT)
+def test_the_engine_allocates_the_cache_that_the_table_says(synthetic: SyntheticModels, address: str) -> None:
+    """llama.cpp's own dry run of a file with the geometry, at two lengths and for five settings."""
+    g = TABLE[address]
+    name, sizes = maker(g, IDS[address])
+    path = synthetic(name, **sizes)
+    header = read_header(path)
+    assert header.architecture == g.arch
+    planner = exact_planner(path, header, settings=PAIRS)
+    assert set(planner.lines) == {pair.label for pair in PAIRS} and planner.disagrees == ()
+    assert planner.bytes_per_token(F16) == g.kib_per_token * KIB
+    fixed = planner.cache_bytes(F16, 1 << 18) - (g.kib_per_token * KIB << 18)
+    assert fixed - planner.shape.recurrent_bytes == g.window_mib * MIB
 
 
 @pytest.mark.parametrize("address", TABLE)

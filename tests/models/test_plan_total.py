@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from models.compute import PROCESS_BYTES
 from models.header import read_header
 from models.plan import Planner
 from models.resolve import resolve
@@ -17,15 +18,24 @@ from tests.synthetic import MAKERS, SyntheticModels
 
 MIB = 1 << 20
 TOLERANCE = 32 * MIB
+PAGES = 12 * MIB
+"""What is not counted exactly in these small models: most are off by 3 MiB or less, one without attention
+by 6 and one with a vocabulary of 250,000 words by 11."""
 
 
 def check_total(planner: Planner, label: str, n_ctx: int, made: Made) -> None:
-    """Compare the prediction with the resident size after one context was filled."""
+    """Compare the prediction with the resident size after one context was filled.
+
+    The interpreter and its libraries differ from machine to machine by more than 3% of these small
+    models; so their size is measured, and the planner's figure for it is judged alone.
+    """
     assert not made.refused
     plan = planner.plan(parse_pair(label), n_ctx)
     arch = planner.shape.architecture
-    print(f"{arch} {label} {n_ctx}: {plan.total / MIB:.1f}, resident {made.rss / MIB:.1f} MiB")
-    assert abs(plan.total - made.rss) <= max(0.03 * made.rss, TOLERANCE), (plan, made)
+    total = plan.total - PROCESS_BYTES + made.base
+    print(f"{arch} {label} {n_ctx}: {total / MIB:.1f}, resident {made.rss / MIB:.1f} MiB")
+    assert abs(total - made.rss) <= max(0.03 * made.rss, PAGES), (plan, made)
+    assert abs(PROCESS_BYTES - made.base) <= TOLERANCE
     assert plan.compute == pytest.approx(made.compute_mib * MIB, abs=TOLERANCE / 2)
 
 

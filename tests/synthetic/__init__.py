@@ -42,6 +42,9 @@ MAKERS: dict[str, Callable[..., Path]] = {
 }
 """Makers by architecture, or by variant where one architecture has several layouts."""
 
+MORE: dict[str, Callable[..., Path]] = {"smollm3": transformer.smollm3, "mistral3": transformer.mistral3}
+"""Makers of architectures that keep their cache like one of the above."""
+
 
 class SyntheticModels:
     """Makes models on demand below one directory and remembers them."""
@@ -54,5 +57,5 @@ class SyntheticModels:
         text = repr(sorted(parameters.items()))
         path = self.directory / f"{name}-{hashlib.sha1(text.encode()).hexdigest()[:12]}.gguf"
         if not path.exists():
-            MAKERS[name](path.with_suffix(".part"), **parameters).rename(path)
+            (MAKERS | MORE)[name](path.with_suffix(".part"), **parameters).rename(path)
         return path

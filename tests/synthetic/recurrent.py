@@ -12,10 +12,14 @@ from tests.synthetic.transformer import (
     Sizes,
     attention,
     embeddings,
+    experts,
     gated_ffn,
     norms,
 )
 from tests.synthetic.writer import ModelWriter
+
+N_FF_EXP = 64
+"""Width of an expert."""
 
 
 def _mamba2_layer(
@@ -66,11 +70,16 @@ def mamba(path: Path, **sizes: Any) -> Path:
 
 
 def granitehybrid(path: Path, **sizes: Any) -> Path:
-    """Mamba-2 layers with an attention layer in between, told by the counts of KV heads."""
+    """Mamba-2 layers with an attention layer in between, told by the counts of KV heads.
+
+    Args:
+        attention: numbers of the attention layers.
+    """
     n_layer, n_embd = sizes.pop("n_layer", 4), sizes.get("n_embd", 128)
+    attends = sizes.pop("attention", range(1, n_layer, 4))
     inner, state, groups, heads = 2 * n_embd, 32, 1, 8
     n_kv = sizes.pop("n_head_kv", 2)
-    kv = [n_kv if i % 4 == 1 else 0 for i in range(n_layer)]
+    kv = [n_kv if i in attends else 0 for i in range(n_layer)]
     keys = {
         "attention.head_count_kv": kv,
         "ssm.conv_kernel": 4,
@@ -120,13 +129,22 @@ def falcon_h1(path: Path, **sizes: Any) -> Path:
 
 
 def lfm2(path: Path, **sizes: Any) -> Path:
-    """Short convolutions with an attention layer in between, told by the counts of KV heads."""
+    """Short convolutions with an attention layer in between, told by the counts of KV heads.
+
+    Args:
+        attention: numbers of the attention layers.
+        n_expert: experts of each layer (then it is ``lfm2moe``), 0 for none.
+    """
     n_layer = sizes.pop("n_layer", 4)
     n_kv, l_cache = sizes.pop("n_head_kv", 2), 3
-    kv = [n_kv if i % 2 else 0 for i in range(n_layer)]
+    attends, n_expert = sizes.pop("attention", range(1, n_layer, 2)), sizes.pop("n_expert", 0)
+    kv = [n_kv if i in attends else 0 for i in range(n_layer)]
     keys = {"attention.head_count_kv": kv, "shortconv.l_cache": l_cache} | sizes.pop("keys", {})
+    if n_expert:
+        keys |= {"expert_count": n_expert, "expert_used_count": 2, "expert_feed_forward_length": N_FF_EXP}
+        keys |= {"leading_dense_block_count": 0, "expert_gating_func": 2}
     s = Sizes(**{"n_layer": n_layer, "n_embd": 256, "n_head_kv": n_kv, "keys": keys} | sizes)
-    w = s.start(path, "lfm2")
+    w = s.start(path, "lfm2moe" if n_expert else "lfm2")
     w.tensor(
         "token_embd.weight", w.random("token_embd.weight", s.n_vocab, s.n_embd), w.weight_type, scale=0.2
     )
@@ -142,12 +160,21 @@ def lfm2(path: Path, **sizes: Any) -> Path:
             w.tensor(name, w.random(name, s.n_embd, l_cache), scale=0.5)
             w.matrix(blk + "shortconv.in_proj.weight", s.n_embd, 3 * s.n_embd)
             w.matrix(blk + "shortconv.out_proj.weight", s.n_embd, s.n_embd, gain=OUTPUT_GAIN)
-        gated_ffn(w, layer, s.n_embd, s.n_ff)
+        if n_expert:
+            experts(w, layer, s.n_embd, N_FF_EXP, n_expert)
+            w.vector(blk + "exp_probs_b.bias", n_expert, 0.0, 0.1)
+        else:
+            gated_ffn(w, layer, s.n_embd, s.n_ff)
     return w.write()
 
 
 def qwen35(path: Path, **sizes: Any) -> Path:
-    """Gated delta nets, and attention with a gate in every fourth layer; positions of M-RoPE."""
+    """Gated delta nets, and attention with a gate in every fourth layer; positions of M-RoPE.
+
+    Args:
+        n_expert: experts of each layer (then it is ``qwen35moe``), 0 for none.
+    """
+    n_expert = sizes.pop("n_expert", 0)
     state, groups, heads, interval = 32, 2, 4, sizes.pop("interval", 4)
     conv, value = 2 * groups * state + heads * state, heads * state
     keys = {
@@ -159,8 +186,11 @@ def qwen35(path: Path, **sizes: Any) -> Path:
         "rope.dimension_sections": [11, 11, 10, 0],
         "full_attention_interval": interval,
     } | sizes.pop("keys", {})
+    if n_expert:
+        keys |= {"expert_count": n_expert, "expert_used_count": 2, "expert_feed_forward_length": N_FF_EXP}
+        keys |= {"expert_shared_feed_forward_length": N_FF_EXP}
     s = Sizes(**{"n_layer": 4, "keys": keys} | sizes)
-    w = s.start(path, "qwen35")
+    w = s.start(path, "qwen35moe" if n_expert else "qwen35")
     embeddings(w, s)
     for layer in range(s.n_layer):
         blk = f"blk.{layer}."
@@ -182,5 +212,12 @@ def qwen35(path: Path, **sizes: Any) -> Path:
             w.matrix(blk + "ssm_alpha.weight", s.n_embd, heads)
             w.vector(blk + "ssm_norm.weight", state, spread=0.1)
             w.matrix(blk + "ssm_out.weight", value, s.n_embd, gain=OUTPUT_GAIN)
-        gated_ffn(w, layer, s.n_embd, s.n_ff)
+        if not n_expert:
+            gated_ffn(w, layer, s.n_embd, s.n_ff)
+            continue
+        experts(w, layer, s.n_embd, N_FF_EXP, n_expert)
+        w.vector(blk + "ffn_gate_inp_shexp.weight", s.n_embd, 0.0, 0.1)
+        w.matrix(blk + "ffn_gate_shexp.weight", s.n_embd, N_FF_EXP)
+        w.matrix(blk + "ffn_up_shexp.weight", s.n_embd, N_FF_EXP)
+        w.matrix(blk + "ffn_down_shexp.weight", N_FF_EXP, s.n_embd)
     return w.write()

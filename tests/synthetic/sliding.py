@@ -109,10 +109,17 @@ def gemma4(path: Path, **sizes: Any) -> Path:
         n_shared: layers at the end without a cache of their own; a multiple of 3, since the two
             before them must be one with a window and one without.
         per_layer: width of the embeddings per layer, 0 for none.
+        period: every so many layers one sees everything.
+        n_head_kv_swa: KV heads of the layers with a window, if they are others.
     """
+    period, n_kv = sizes.pop("period", 3), sizes.get("n_head_kv", 1)
+    n_kv_swa = sizes.pop("n_head_kv_swa", n_kv)
     n_shared, per_layer = sizes.pop("n_shared", 3), sizes.pop("per_layer", 32)
     n_layer, head_dim = sizes.get("n_layer", 6), sizes.get("head_dim", 128)
-    slides = [i % 3 != 2 for i in range(n_layer)]
+    slides = [i % period != period - 1 for i in range(n_layer)]
+    counts = (
+        {"attention.head_count_kv": [n_kv_swa if x else n_kv for x in slides]} if n_kv_swa != n_kv else {}
+    )
     keys = _window(
         sizes,
         **{
@@ -122,13 +129,14 @@ def gemma4(path: Path, **sizes: Any) -> Path:
             "attention.value_length_swa": head_dim // 2,
             "rope.dimension_count_swa": head_dim // 2,
             "embedding_length_per_layer_input": per_layer,
+            **counts,
         },
     )
     s = Sizes(**{"n_layer": n_layer, "n_head_kv": 1, "head_dim": head_dim, "keys": keys} | sizes)
     small = Sizes(
         **{"n_layer": n_layer, "n_head_kv": 1, "head_dim": head_dim // 2}
         | sizes
-        | {"head_dim": head_dim // 2}
+        | {"head_dim": head_dim // 2, "n_head_kv": n_kv_swa}
     )
     w = s.start(path, "gemma4")
     embeddings(w, s, size=1 / math.sqrt(s.n_embd))

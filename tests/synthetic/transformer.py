@@ -166,6 +166,16 @@ def qwen3(path: Path, **sizes: Any) -> Path:
     return _plain(path, "qwen3", Sizes(**{"head_dim": 128, "n_head_kv": 1} | sizes), qk_norm=True)
 
 
+def smollm3(path: Path, **sizes: Any) -> Path:
+    """Every fourth layer knows no positions."""
+    return _plain(path, "smollm3", Sizes(**sizes))
+
+
+def mistral3(path: Path, **sizes: Any) -> Path:
+    """New Mistral files: full attention."""
+    return _plain(path, "mistral3", Sizes(**sizes))
+
+
 def phi3(path: Path, **sizes: Any) -> Path:
     """Q, K and V in one matrix, gate and up in one; a sliding window that llama.cpp ignores."""
     s = Sizes(**{"n_embd": 256, "keys": {"attention.sliding_window": 256}} | sizes)
