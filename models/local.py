@@ -90,10 +90,9 @@ def find_local(own: Path, folders: Iterable[str] = (), cache: Path | None = None
         seen.add(path)
         place = f"comes with Stretch, {BUILTIN_WEIGHTS[name]}"
         yield LocalModel(name, name, place, path, path.stat().st_size)
-    places = [(own, "downloaded")]
-    places += [(Path(folder).expanduser(), folder) for folder in folders]
-    for folder, place in places:
-        yield from _new(find_in(folder, place), seen)
+    yield from _new(_find_own(own), seen)
+    for folder in folders:
+        yield from _new(find_in(Path(folder).expanduser(), folder), seen)
     yield from _new(_find_in_hub(cache or hub_cache()), seen)
 
 
@@ -117,6 +116,13 @@ def find_in(folder: Path, place: str) -> list[LocalModel]:
         for path, n_bytes in sizes.items()
     ]
     return sorted(models, key=lambda m: m.title.lower())
+
+
+def _find_own(own: Path) -> Iterator[LocalModel]:
+    """What was downloaded, ``OWN/owner/repo/FILE``, and what was put beside it."""
+    for model in find_in(own, "downloaded"):
+        parts = model.path.relative_to(own).parts
+        yield replace(model, place="/".join(parts[:2])) if len(parts) > 2 else model
 
 
 def _find_in_hub(cache: Path) -> list[LocalModel]:

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from app import paths
 
@@ -32,6 +33,7 @@ class Entry:
     runs: bool
     verdict: str
     license: str = ""
+    path: str = ""
     done: int = 0
     """Bytes that are here, for an unfinished download."""
 
@@ -60,13 +62,14 @@ def _entries(*, catalog: bool) -> Iterator[Entry]:
         verdict = judge_file(model.path, budget)
         yield Entry(
             "here",
-            model.name,
+            _own_name(model.path, own) or model.name,
             model.title,
             model.place,
             model.n_bytes,
             verdict.runnable,
             verdict.sentence,
             verdict.license,
+            str(model.path),
         )
     for begun in unfinished(own):
         identity = begun.identity
@@ -100,6 +103,12 @@ def _entries(*, catalog: bool) -> Iterator[Entry]:
         )
 
 
+def _own_name(path: Path, own: Path) -> str:
+    """``owner/repo/file.gguf`` for what was downloaded, else empty."""
+    parts = path.relative_to(own).parts if path.is_relative_to(own) else ()
+    return "/".join(parts) if len(parts) > 2 else ""
+
+
 def _data(entry: Entry) -> dict[str, object]:
     data: dict[str, object] = {
         "group": entry.group,
@@ -110,6 +119,8 @@ def _data(entry: Entry) -> dict[str, object]:
         "runs": entry.runs,
         "verdict": entry.verdict,
     }
+    if entry.path:
+        data["path"] = entry.path
     if entry.group == "unfinished":
         data["done"] = entry.done
     return data
@@ -135,7 +146,8 @@ def _lines(entries: list[Entry]) -> Iterator[str]:
         if group != "here":
             yield ""
         yield styled(heading, "bold", colour=colour)
-        names = [one_line(e.name if group == "unfinished" else e.title, 70) for e in members]
+        named = [e.title if group == "catalog" or e.name == e.path else e.name for e in members]
+        names = [one_line(name, 70) for name in named]
         width = min(max(map(len, names)), 64)
         for entry, name in zip(members, names, strict=True):
             said = f"{100 * entry.done // max(entry.n_bytes, 1)}% is here" if entry.done else entry.verdict

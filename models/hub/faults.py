@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
@@ -11,6 +12,7 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 """Statuses after which the same request may succeed later."""
 
 _RESET = re.compile(r";\s*r\s*=\s*(\d+)\s*;\s*t\s*=\s*(\d+)")
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
 _LONGEST_WAIT = 24 * 3600.0
 
 
@@ -83,7 +85,10 @@ def unreachable(endpoint: str, reason: str, *, proxy: bool = False) -> HubUnavai
         return HubUnavailableError(
             f"The proxy does not lead to {host} ({reason}).", "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
         )
-    return HubUnavailableError(f"{host} cannot be reached ({reason}).", "Check the connection and try again.")
+    check = (
+        "the connection and the proxy settings" if any(map(os.environ.get, _PROXIES)) else "the connection"
+    )
+    return HubUnavailableError(f"{host} cannot be reached ({reason}).", f"Check {check} and try again.")
 
 
 def offline() -> HubError:

@@ -119,10 +119,10 @@ class RemoteSource:
         self._control.check()
         headers = self._hub.headers() | {"range": f"bytes={offset}-{end - 1}"}
         extensions = {"trace": self._control.trace}
+        data, skip = bytearray(), 0
         try:
             with self._session.stream("GET", self._url, headers=headers, extensions=extensions) as response:
                 skip = self._check(response, offset)
-                data = bytearray()
                 for piece in response.iter_raw():
                     self._control.check()
                     data += piece
@@ -130,7 +130,8 @@ class RemoteSource:
                         break
         except httpx2.TransportError as error:
             self._control.check()
-            raise faults.unreachable(self._hub.endpoint, reason_of(error)) from None
+            if len(data) <= skip:  # else what came is good, and the next chunk begins behind it
+                raise faults.unreachable(self._hub.endpoint, reason_of(error)) from None
         except httpx2.StreamError:
             raise faults.strange(self._hub.endpoint) from None
         if len(data) <= skip:

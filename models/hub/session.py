@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from models.hub import faults
+from quantize.errors import HubError
 
 # What the library would send with every request (and a list that it would download for it) concerns
 # nobody. It reads this when it is imported.
@@ -37,12 +38,26 @@ class HubSession(httpx2.Client):
     """See the module. ``huggingface_hub`` gets it through ``set_client_factory``."""
 
     def __init__(self) -> None:
-        super().__init__(
-            follow_redirects=True,
-            max_redirects=10,
-            timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
-            event_hooks={"request": [_before_request]},
-        )
+        """
+        Raises:
+            HubError: if a proxy is set that cannot be used.
+        """
+        try:
+            super().__init__(
+                follow_redirects=True,
+                max_redirects=10,
+                timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
+                event_hooks={"request": [_before_request]},
+            )
+        except ImportError:  # httpx wants another package for it
+            raise HubError(
+                "A SOCKS proxy is set, and the Python package socksio is missing for it.",
+                "Install socksio beside Stretch, or set HTTPS_PROXY to an http:// proxy.",
+            ) from None
+        except (ValueError, httpx2.InvalidURL):
+            raise HubError(
+                "The address of the proxy is not valid.", "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
+            ) from None
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """As the client's own.

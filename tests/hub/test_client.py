@@ -173,6 +173,25 @@ def test_a_proxy_is_used_and_blamed(
         close_session()
 
 
+@pytest.mark.parametrize(
+    ("proxy", "words"), [("socks5://127.0.0.1:9", "socksio"), ("ftp://proxy", "address of the proxy")]
+)
+def test_a_proxy_that_cannot_be_used(
+    server: LoopbackHub, monkeypatch: pytest.MonkeyPatch, proxy: str, words: str
+) -> None:
+    from huggingface_hub.utils import close_session
+
+    hub = Hub(server.url, token=False)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    close_session()
+    try:
+        with pytest.raises(HubError, match=words):
+            hub.search("x")
+    finally:
+        close_session()
+
+
 def test_further_pages_elsewhere_get_no_token(server: LoopbackHub) -> None:
     """A list that goes on at another host is read there without the token."""
     server.add("o/r", {"m.gguf": b"x"})

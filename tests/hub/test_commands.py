@@ -82,7 +82,8 @@ def test_pull_takes_the_best_and_the_others_find_it(
     assert "is not a GGUF file" in done.stderr, "the damaged one is listed with its reason"
     assert "mmproj" not in done.stderr
     listed = [json.loads(line) for line in stretch("models", "--here", "--json").stdout.splitlines()]
-    assert listed[-1]["name"] == str(target) and listed[-1]["runs"]
+    assert (listed[-1]["name"], listed[-1]["path"]) == (f"{repo}/tiny-Q4_K_M.gguf", str(target))
+    assert listed[-1]["runs"]
     server.seen.clear()
     planned = json.loads(stretch("plan", f"{repo}:Q4_K_M", "--json", "--header-only").stdout)
     assert planned["path"] == str(target) and server.seen == [], "what is here is not asked for"
@@ -92,7 +93,7 @@ def test_pull_takes_the_best_and_the_others_find_it(
     assert not server.requests("/resolve/main/mmproj")
     missing = stretch("rm", repo)
     assert missing.returncode == 2 and "Say --yes" in missing.stderr
-    removed = stretch("rm", "--yes", repo)
+    removed = stretch("rm", "--yes", listed[-1]["name"])
     assert removed.returncode == 0 and "freed" in removed.stdout and not own.joinpath("o").exists()
 
 

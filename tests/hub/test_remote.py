@@ -201,6 +201,16 @@ def test_a_cut_connection_is_tried_again(server: LoopbackHub, hub: Hub, prospect
     assert prospects.judge(repo, model).verdict.runnable
 
 
+def test_a_connection_that_always_breaks_brings_the_header_in_pieces(
+    server: LoopbackHub, hub: Hub, prospects: Prospects
+) -> None:
+    data = big_gguf(30_000, 8)
+    repo, model = one(server, hub, data)
+    server.faults.cut_after = 100_000
+    assert prospects.judge(repo, model).verdict.runnable
+    assert server.fetched() < 2 * len(data)
+
+
 def test_a_store_without_ranges(server: LoopbackHub, hub: Hub, prospects: Prospects) -> None:
     server.faults.no_ranges = True
     repo, model = one(server, hub, big_gguf(30_000, 8))
