@@ -67,6 +67,7 @@ class Bench:
             ],
         )
         self.picker._budget = lambda: PLENTY  # type: ignore[method-assign]
+        self.picker.input.cursor_blink = False
         self.app = Chat(self.picker)
 
     def _post(self, message: Message) -> None:
