@@ -16,9 +16,6 @@ from quantize.errors import StoreError
 if TYPE_CHECKING:
     from app.chat.session import Session
 
-LEAST_TOKENS = 256
-"""As in the engine: shorter conversations are not worth a file."""
-
 
 class ParkedChats:
     """The session's part about parking."""
@@ -66,7 +63,7 @@ class ParkedChats:
             return False
         n_used = status.n_used if status is not None else 0
         unchanged = self._held == (session.page.id, n_used) and parked_path(session.page.id).exists()
-        if not asked and (n_used < LEAST_TOKENS or unchanged or not s.park_budget):
+        if not asked and (unchanged or not s.park_budget):
             return False
         try:
             directory = paths.private_dir(paths.parked_dir())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
@@ -21,6 +22,10 @@ from quantize.llama import StopFlag
 Kinds = tuple[type[Command], ...]
 
 URGENT: Kinds = (SetCache, UndoCache, Ask, CountTokens)
+
+
+LAST_SECONDS = 60.0
+"""After ``Shutdown`` the process has so long to come to an end by itself."""
 
 
 class Inbox:
@@ -55,6 +60,8 @@ class Inbox:
                     self._on_bad_line(error)
         except (EngineError, OSError) as error:
             os.write(2, f"the pipe from the interface broke: {error}\n".encode())
+        if self.closing:  # a conversation may still be on its way to the disk
+            time.sleep(LAST_SECONDS)
         os._exit(0)  # nothing to clean up that the system does not: temporary files have no name
 
     def put(self, command: Command) -> None:

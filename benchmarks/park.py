@@ -1,0 +1,220 @@
+"""What parking a conversation costs: bytes for a loss, seconds, and what survives a fault.
+
+    python -m benchmarks.park [MODEL] [--calibrations DIR] [--tokens 3000 8000] [--faults 1000]
+
+Calibrate the model first. Seconds are those of the processor, of all threads together: they hardly depend on
+what else the machine does. ``--faults`` flips bits, cuts files and kills a writing process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import process_time
+
+import llama_cpp.llama_cpp as L
+import numpy as np
+from numpy.typing import NDArray
+
+from app import paths
+from models.geometry import read_shape
+from models.header import read_header
+from models.resolve import resolve
+from quantize.buffers import allocate
+from quantize.errors import StateError
+from quantize.lab.divergence import log_softmax
+from quantize.lab.text import built_in_text
+from quantize.llama import Context, Model, send_log_to
+from quantize.park.codec import Setting
+from quantize.park.facts import facts_of
+from quantize.park.file import ParkReader
+from quantize.park.parking import ModelFacts, park, unpark
+from quantize.state import SavedState, read_state
+
+AFTER = 384
+F16 = 1
+TARGETS = (0.0005, 0.0035)
+
+
+class Text:
+    """A text in an f16 cache, and the answers that follow it."""
+
+    def __init__(self, model: Model, tokens: list[int], n: int) -> None:
+        self.context = Context(model, n_ctx=n + AFTER, n_outputs_max=AFTER)
+        self.before, self.after = tokens[:n], tokens[n : n + AFTER]
+        self.prefill()
+        data = allocate(self.context.state_size())
+        self.state = read_state(data[: self.context.save_state(data)])
+        self.reference = self.answers(self.state.data)
+
+    def prefill(self) -> float:
+        """Processor seconds of reading the text."""
+        began = process_time()
+        self.context.clear()
+        for at in range(0, len(self.before), 512):
+            assert self.context.decode(self.before[at : at + 512], at, logits="none") == 0
+        return process_time() - began
+
+    def answers(self, data: NDArray[np.uint8]) -> NDArray[np.float64]:
+        self.context.clear()
+        assert self.context.load_state(data)
+        assert self.context.decode(self.after, len(self.before), logits="all") == 0
+        pointer = L.llama_get_logits(self.context.handle)
+        return log_softmax(np.ctypeslib.as_array(pointer, (len(self.after), self.context.model.n_vocab)))
+
+    def kld(self, state: SavedState) -> float:
+        """Mean KLD of the answers."""
+        p, q = self.reference, self.answers(state.data)
+        return float(np.maximum(np.einsum("ij,ij->i", np.exp(p), p - q), 0).mean())
+
+
+def parked(text: Text, facts: ModelFacts, setting: Setting, path: Path) -> tuple[float, float]:
+    """Ratio and KLD of one setting."""
+    done = park(text.state, text.before, facts, setting, path)
+    assert done is not None
+    with ParkReader(path) as reader:
+        return done.ratio, text.kld(unpark(reader, facts, F16, F16, allocate))
+
+
+def sizes(text: Text, facts: ModelFacts, codec: str, path: Path) -> None:
+    """How small the codec is at each of the losses that are asked for."""
+    steps = np.geomspace(0.016, 0.13, 9)
+    found = [parked(text, facts, Setting(codec, float(step)), path) for step in steps]
+    for target in TARGETS:
+        good = [(ratio, kld) for ratio, kld in found if kld <= target]
+        best = f"{max(good)[0]:5.1f}x (KLD {max(good)[1]:.5f})" if good else "    -"
+        print(f"  {codec:<11} KLD <= {target:g}: {best}", flush=True)
+
+
+def seconds(text: Text, facts: ModelFacts, setting: Setting, path: Path, rounds: int) -> None:
+    """Parking and resuming beside reading the text, in turns."""
+    prefill, away, back, f16 = [], [], [], 1
+    for _ in range(rounds):
+        prefill.append(text.prefill())
+        began = process_time()
+        done = park(text.state, text.before, facts, setting, path)
+        assert done is not None
+        f16 = done.f16_bytes
+        away.append(process_time() - began)
+        began = process_time()
+        with ParkReader(path) as reader:
+            state = unpark(reader, facts, F16, F16, allocate)
+        text.context.clear()
+        assert text.context.load_state(state.data)
+        back.append(process_time() - began)
+    read, parking, resuming = (statistics.median(x) for x in (prefill, away, back))
+    print(
+        f"  {setting.label}: prefill {read:.2f} s, park {parking:.2f} s "
+        f"({f16 / 1e6 / parking:.0f} MB/s of f16 cache per core), resume {resuming:.2f} s = "
+        f"{resuming / read:.3f} of the prefill",
+        flush=True,
+    )
+
+
+def faults(text: Text, facts: ModelFacts, setting: Setting, path: Path, n: int) -> None:
+    """Flip bits, cut files, kill writers; count what comes out wrong."""
+    assert park(text.state, text.before, facts, setting, path) is not None
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    wrong = found = 0
+    n_kills = min(n // 10, 100)
+    for i in range(n - n_kills):
+        changed = bytearray(whole)
+        if i % 2:
+            changed[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        else:
+            del changed[rng.integers(len(whole)) :]
+        path.write_bytes(changed)
+        try:
+            with ParkReader(path) as reader:
+                unpark(reader, facts, F16, F16, allocate)
+            wrong += 1
+        except StateError:
+            found += 1
+    path.write_bytes(whole)
+    lost = kills(path, whole, n_kills)
+    print(
+        f"  {n - n_kills} flips and cuts: {found} found, {wrong} wrong restores; {n_kills} kills: {lost} lost"
+    )
+
+
+_WRITER = """
+import sys, pathlib
+from quantize.park.file import ParkReader, ParkWriter
+path = pathlib.Path(sys.argv[1])
+with ParkReader(path) as reader:
+    blocks, about, tokens = [], reader.about, reader.tokens
+    try:
+        while True:
+            blocks.append(reader.block())
+    except Exception:
+        pass
+print("ready", flush=True)
+while True:
+    with ParkWriter(path, about, tokens) as writer:
+        for block in blocks:
+            writer.block(block)
+        writer.finish()
+"""
+
+
+def kills(path: Path, whole: bytes, n: int) -> int:
+    """Kill a process that writes the same file again and again; how often it was not whole after."""
+    rng = np.random.default_rng(1)
+    lost = 0
+    for _ in range(n):
+        process = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(float(rng.uniform(0, 0.1)))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        lost += path.read_bytes() != whole
+        for left in path.parent.glob(".*.tmp"):
+            left.unlink()
+    return lost
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", nargs="?", default="builtin")
+    parser.add_argument("--calibrations", type=Path, default=paths.calibrations_dir())
+    parser.add_argument("--tokens", type=int, nargs="+", default=[3000, 7800])
+    parser.add_argument("--codecs", nargs="+", default=["learned", "crosslayer", "lowrank"])
+    parser.add_argument("--step", type=float, default=0.09)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--faults", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    send_log_to(lambda _level, _text: None)
+    path = resolve(args.model)
+    geometry = read_shape(read_header(path)).geometry()
+    with Model(path) as model, tempfile.TemporaryDirectory() as directory:
+        facts = facts_of(model, geometry, args.calibrations)
+        tokens = model.tokenize(built_in_text(), add_special=True, parse_special=False)
+        file = Path(directory) / "text.park"
+        for n in args.tokens:
+            n = min(n, len(tokens) - AFTER)
+            print(f"{args.model}, {n:,} tokens", flush=True)
+            text = Text(model, tokens, n)
+            for codec in args.codecs:
+                sizes(text, facts, codec, file)
+            if args.rounds:
+                seconds(text, facts, Setting(args.codecs[0], args.step), file, args.rounds)
+            if args.faults and n == args.tokens[0]:
+                faults(text, facts, Setting(args.codecs[0], args.step), file, args.faults)
+            text.context.close()
+
+
+if __name__ == "__main__":
+    main()
