@@ -43,8 +43,8 @@ SHALLOW = 1024
 """Up to here the stock kernel runs every type; deeper it would take minutes."""
 
 MADE = {
-    "64": {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_head_kv": 2, "head_dim": 64, "n_ff": 1536},
-    "256": {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_head_kv": 1, "head_dim": 256, "n_ff": 1536},
+    "64": {"n_layer": 4, "n_embd": 512, "n_head": 8, "n_head_kv": 2, "head_dim": 64, "n_ff": 1536},
+    "256": {"n_layer": 3, "n_embd": 512, "n_head": 8, "n_head_kv": 1, "head_dim": 256, "n_ff": 1536},
 }
 
 

@@ -84,7 +84,7 @@ def _readable(report: dict[str, Any]) -> str:
                 ("terminal", ", ".join(v for v in report["terminal"].values() if v)),
             ],
         ),
-        ("Engine", _engine_rows(libraries)),
+        ("Engine", engine_rows(libraries)),
         ("Files", [(name, _file(place)) for name, place in report["places"].items()]),
     ]
     lines = []
@@ -93,14 +93,19 @@ def _readable(report: dict[str, Any]) -> str:
     return "\n".join(lines[1:])
 
 
-def _engine_rows(libraries: dict[str, Any]) -> list[tuple[str, str]]:
+def engine_rows(libraries: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values: llama.cpp, the processor, the native library and its attention kernel."""
     if "error" in libraries:
         return [("problem", libraries["error"])]
-    native = libraries["native"]
+    native, attention = libraries["native"], libraries["attention"]
     return [
         ("llama.cpp", libraries["engine"] + (", with GPU support" if libraries["gpu"] else "")),
         ("processor uses", ", ".join(libraries["cpu_features"])),
         ("native library", f"{native['isa']}, {native['path']}" if native["ok"] else native["reason"]),
+        (
+            "attention kernel",
+            f"{attention['isa']}, agrees with llama.cpp's" if attention["ok"] else attention["reason"],
+        ),
     ]
 
 

@@ -67,8 +67,10 @@ def main() -> None:
     from quantize import ggml, native
     from quantize.cache_types import CACHE_TYPES
     from quantize.errors import CacheTypeError
+    from quantize.native import attention
 
     status = native.register_types()
+    kernel = attention.enable()  # compares itself with llama.cpp's
     types: dict[str, str] = {}
     for name, cache_type in CACHE_TYPES.items():
         if cache_type.native and not status.ok:
@@ -91,5 +93,6 @@ def main() -> None:
             "path": str(status.path) if status.path else "",
             "isa": status.isa,
         },
+        "attention": {"ok": kernel.ok, "reason": kernel.reason, "isa": kernel.isa},
     }
     print(json.dumps(found), flush=True)

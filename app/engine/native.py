@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from app.engine.log import EngineLog
@@ -33,11 +32,9 @@ NO_NATIVE = Native("The native library is not in use.", "The native library is n
 
 def prepare(log: EngineLog) -> Native:
     """Register types and kernel, before the first context. What cannot be is said in the log and
-    llama.cpp stays as it is."""
+    llama.cpp stays as it is; ``STRETCH_KERNEL=stock`` leaves its attention alone."""
     types = native.register_types()
-    # Not yet faster in every case (f16 at great depth), so it is only used where it is asked for.
-    wanted = os.environ.get("STRETCH_KERNEL") == "own"
-    found = Native(types.reason, attention.enable().reason if wanted else "STRETCH_KERNEL is not own")
+    found = Native(types.reason, attention.enable().reason)
     log.write(f"info native library: {types.isa or 'not loaded'}, types {types.reason or 'registered'}")
     log.write(f"info attention kernel: {found.kernel_reason or 'own'}")
     return found

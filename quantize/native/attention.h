@@ -3,8 +3,8 @@
  *   attention.h         the problem (st_attn_job) and its cutting into items (st_attn_plan)
  *   attention_plan.c    the cutting, and the merge of an item that was split over the cells
  *   attention_tile.h    the algorithm, compiled once per instruction set by attention_<isa>.c; of it
- *   attention_item.h    what a thread keeps, attention_unpack.h its operands, attention_softmax.h,
- *                       attention_products.h many query rows, attention_few.h few of them
+ *   attention_item.h    what a thread keeps; attention_query.h and attention_unpack.h: its operands;
+ *                       attention_products.h many query rows, attention_few.h few; attention_softmax.h
  *   attention_<isa>.h   the few vector operations that it is written in
  *
  * For every query row:  out = sum_c p_c V_c,  p = softmax_c(scale * <Q, K_c> + mask_c).

@@ -2,8 +2,7 @@
 
 llama.cpp adds every backend device of type ACCEL to a context when the context is created. So
 ``enable()`` must come before that; afterwards ``use()`` changes what new graphs take, for comparisons.
-The environment variable ``STRETCH_KERNEL`` forces a choice: ``stock`` leaves llama.cpp as it is,
-``own`` takes everything that the kernel supports, also where the stock kernel is as fast.
+The environment variable ``STRETCH_KERNEL=stock`` leaves llama.cpp as it is.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
  * The rows are f32 in x.rows, or f16 where they lie: in an f16 cache, or among the exact rows of a window. */
 
 /* Accumulators that fit into the registers beside the operands. */
-enum { FEW_SUMS = VL == 8 ? 10 : 24 };
+enum { FEW_SUMS = MAX_ROWS == 12 ? 24 : 10 };
 
 /* Cells (scores) or vectors of the output (values) that R rows can take at once. */
 static inline __attribute__((always_inline)) int at_once(const int R, const int most) {

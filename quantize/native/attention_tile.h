@@ -21,6 +21,7 @@
  * Layouts. A tile of B is kept in strips of WIDTH = 2 vectors: K with cells, V with values as columns.
  * Pairs of int16 share a lane; K pairs values (4i, 4i + 2) and (4i + 1, 4i + 3), V pairs cells (2i, 2i + 1). */
 #include "attention_item.h"
+#include "attention_query.h"
 #include "attention_unpack.h"
 
 #include "attention_few.h"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
-from app.doctor.probe import cpu_features
+from pytest import MonkeyPatch
+
+from app.commands.doctor import engine_rows
+from app.doctor.probe import ask, cpu_features
+from quantize import native
 from tests.cli.conftest import Run
 
 
@@ -17,6 +22,7 @@ def test_all_is_well(stretch: Run, tmp_path: Path) -> None:
     names = [t["name"] for t in report["tests"]]
     assert "engine starts" in names and "cache switches" in names and "model builtin-ternary" in names
     assert report["libraries"]["types"]["q8_0"] == ""
+    assert report["libraries"]["attention"]["ok"]
     assert report["machine"]["memory_available"] > 0
     assert report["places"]["log"]["path"] == str(tmp_path / "home" / "logs" / "engine.log")
     assert Path(report["places"]["log"]["path"]).exists()
@@ -38,6 +44,20 @@ def test_a_damaged_file_is_found(stretch: Run, tmp_path: Path, environment: dict
     assert "ok    engine starts" in done.stdout
     assert "could not be loaded" in done.stdout
     assert "Something is wrong" in done.stdout
+
+
+def test_a_kernel_that_computes_something_else_is_named(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+    """Its self-test at the start keeps it off; models run with llama.cpp's."""
+    path = native.status().path
+    assert path is not None
+    log2_e, one = struct.pack("<f", 1.4426950408889634), struct.pack("<f", 1.0)
+    broken = tmp_path / path.name
+    broken.write_bytes(path.read_bytes().replace(log2_e, one))  # a softmax of another base
+    monkeypatch.setenv("STRETCH_NATIVE", str(broken))
+    rows = dict(engine_rows(ask()))
+    assert rows["attention kernel"] == (
+        "The attention kernel is off: its results differ from llama.cpp's on this machine."
+    )
 
 
 def test_libraries_that_kill_their_process_are_reported(

@@ -197,6 +197,17 @@ def test_any_number_of_rows(isa: str, group: int, n_tokens: int) -> None:
     assert error(a.own(), want) < 1e-3 * float(np.abs(want).max())
 
 
+@pytest.mark.parametrize("n_head_kv", (1, 2, 7, 8, 9, 12, 16, 17))
+@pytest.mark.parametrize(("name", "n_tokens"), (("f16", 1), ("q8_0", 1), ("tq3", 3)))
+def test_any_number_of_kv_heads(n_head_kv: int, name: str, n_tokens: int) -> None:
+    """With few query rows an item takes several of them, with threads that are short of work fewer."""
+    case = replace(PLAIN, n_head_kv=n_head_kv, type_k=name, type_v=name, n_tokens=n_tokens, older=700)
+    a = case.attention()
+    want = a.reference()
+    for threads in (1, 2, 5):
+        assert error(a.own(threads), want) < 1e-3 * float(np.abs(want).max())
+
+
 @pytest.mark.parametrize("n_cells", (1, 2, 63, 64, 65, 127, 128, 129, 640))
 def test_any_number_of_cells(isa: str, n_cells: int) -> None:
     """Also fewer than a tile, and one more than a whole one."""
