@@ -409,7 +409,7 @@ int main(int argc, char **argv) {
             return 1;
         }
         drop(&s);
-        if (!rows_agree()) {
+        if (i % 5 == 0 && !rows_agree()) {
             return 1;
         }
         if (!tails(1 + upto(threads))) {
