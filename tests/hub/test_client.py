@@ -112,6 +112,14 @@ def test_statuses(server: LoopbackHub, hub: Hub, status: int, headers: dict[str,
     assert len(server.seen) == 1, "the library does not try again behind our back"
 
 
+def test_a_search_is_not_repeated_behind_our_back(server: LoopbackHub, hub: Hub) -> None:
+    """The library would ask six times, over half a minute."""
+    server.faults.statuses["api"] = [(503, {}), (200, {})]
+    with pytest.raises(HubUnavailableError, match="trouble of its own"):
+        hub.search("x")
+    assert len(server.seen) == 1
+
+
 def test_a_login_page_is_no_hub(server: LoopbackHub, hub: Hub) -> None:
     server.add("o/r", {"m.gguf": b"x"})
     server.faults.garbage = True
