@@ -233,7 +233,7 @@ class ChatScreen(NewsBoard):
         """Show the keys that matter now."""
         focused = self.focused
         if focused is None or focused is self.composer:
-            self.keys.show(KEYS_AT_WORK if self.session.busy else KEYS_AT_REST)
+            self.keys.show(KEYS_AT_WORK if self.session.busy or self.session.losses.running else KEYS_AT_REST)
             return
         own = {
             active.binding.description: Hint(active.binding.description.lower(), key=active.binding.key)

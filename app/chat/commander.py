@@ -127,6 +127,9 @@ class Commander:
     def do_reprefill(self, args: str) -> None:
         self._session.reprefill()
 
+    def do_measure(self, args: str) -> None:
+        self._session.measuring.start()
+
     def do_panel(self, args: str) -> None:
         self._app.chat.toggle_panel()
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from textual.message import Message
 
+from app.chat.losses import Losses
 from app.engine import protocol
 from app.engine.protocol import KEEP_TAIL
 
@@ -237,6 +238,16 @@ class Notice(Message):
     text: str
     kind: Kind = "info"
     actions: tuple[Action, ...] = ()
+
+
+@dataclass
+class LossesChanged(Message):
+    """The measurement of the conversation goes on, has ended, or was forgotten."""
+
+    losses: Losses
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, LossesChanged)
 
 
 @dataclass

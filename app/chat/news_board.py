@@ -81,6 +81,11 @@ class NewsBoard(Screen[None]):
         self.panel.show_status(status)
         self.panel_line.show_status(status)
 
+    def on_losses_changed(self, message: news.LossesChanged) -> None:
+        self.panel.show_losses(message.losses)
+        self.panel_line.show_losses(message.losses)
+        self.show_keys()
+
     async def on_cache_switched(self, message: news.CacheSwitched) -> None:
         changed = message.changed
         self.header.show_cache(changed.type_k, changed.type_v, changed.tail, changed.n_ctx)

@@ -17,6 +17,8 @@ from app import paths
 from app.chat import messages as news
 from app.chat.cache_wishes import CacheWishes
 from app.chat.engine_life import EngineLife, LoadPlan
+from app.chat.losses import Losses
+from app.chat.measuring import Measuring
 from app.chat.messages import Action, Notice, Phase
 from app.chat.page import Page
 from app.chat.parked import ParkedChats
@@ -76,6 +78,7 @@ class Session:
         self.life = EngineLife(log_path, self._on_event, self.announce_phase, self._on_trouble)
         self.talk = Talk(self)
         self.parked = ParkedChats(self)
+        self.measuring = Measuring(self)
         self.settings: Settings = preferences.resolve(overrides=self.overrides)
         self._desk: DownloadDesk | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -124,6 +127,11 @@ class Session:
         """Whether a reply is being made or waits for the engine."""
         return self.talk.reply is not None
 
+    @property
+    def losses(self) -> Losses:
+        """What was measured on this conversation."""
+        return self.measuring.losses
+
     def notify(
         self, text: str, kind: news.Kind = "info", actions: Sequence[Action] = (), *, once: bool = False
     ) -> None:
@@ -170,6 +178,7 @@ class Session:
         self.talk.close()
         if self._desk is not None:
             self._desk.close()
+        self.measuring.stop()
         parks = self.parked.leave()
         self.life.close(PARK_TIMEOUT_S if parks else CLOSE_TIMEOUT_S)
         self.store.close()
@@ -183,6 +192,7 @@ class Session:
         if self.talk.reading or self.talk.writing:
             self.talk.interrupt()
         self.model = name
+        self.measuring.forget()
         if self.page.id:
             self.store.set_model(self.page.id, name)
         self.resolve_settings()
@@ -196,8 +206,8 @@ class Session:
         self.talk.say(text, attachments)
 
     def stop(self) -> bool:
-        """Stop the reply or the prefill. False if nothing runs."""
-        return self.talk.stop()
+        """Stop the reply, the prefill or the measurement. False if nothing runs."""
+        return self.talk.stop() or self.measuring.stop()
 
     def regenerate(self, message_id: int = 0) -> None:
         """Write a reply again as a sibling of the old one."""
@@ -367,6 +377,7 @@ class Session:
 
     def _become_ready_for(self, model: str) -> None:
         """Bring model and cache to what the conversation on the page remembers."""
+        self.measuring.forget()
         self.model = model or self.model
         self.resolve_settings()
         plan = self.life.plan

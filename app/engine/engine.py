@@ -88,7 +88,7 @@ class Engine:
                 case Ask():
                     self._outbox.send(self._status(command.id))
                 case CountTokens():
-                    self._outbox.send(TokenCount(command.id, self._count(command)))
+                    self._outbox.send(self._count(command))
                 case Forget():
                     if self._session is not None:
                         self._session.conversation.forget()
@@ -176,9 +176,12 @@ class Engine:
             session.conversation.reply(command.id, prompt, command.sampling, session.loaded.stop_strings)
         )
 
-    def _count(self, command: CountTokens) -> int:
+    def _count(self, command: CountTokens) -> TokenCount:
         prompts = self._require().loaded.prompts
-        return len(prompts.make(command.turns).tokens) if command.turns else prompts.count(command.text)
+        if not command.turns:
+            return TokenCount(command.id, prompts.count(command.text))
+        tokens = prompts.make(command.turns).tokens
+        return TokenCount(command.id, len(tokens), tuple(tokens) if command.want_tokens else ())
 
     def _close(self) -> None:
         session, self._session = self._session, None

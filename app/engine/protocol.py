@@ -210,6 +210,8 @@ class CountTokens:
     id: int
     text: str = ""
     turns: tuple[Turn, ...] = ()
+    want_tokens: bool = False
+    """Whether the answer holds the ids of the tokens too; of ``turns`` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,6 +453,7 @@ class TokenCount:
 
     id: int
     n_tokens: int
+    tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ class _Worker:
         from quantize.lab.lockstep import compare
         from quantize.lab.setting import REFERENCE, setting_of
 
-        tokens = self._tokens(job["text"])[: job["n_ctx"]]
+        tokens = job.get("tokens") or self._tokens(job["text"])[: job["n_ctx"]]
         batch = batch_size(self._bench.model.n_vocab)
         sizes = {"n_ctx": len(tokens), "n_batch": batch, "n_outputs": batch}
         with ExitStack() as stack:

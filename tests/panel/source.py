@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from app.chat.losses import NOTHING, Losses
 from app.engine.protocol import KEEP_TAIL, CachePreview, Loaded, Status
 from quantize.cache_types import AUTO_TAIL, cache_type, parse_pair
 from quantize.errors import OutOfMemoryError
@@ -19,6 +20,7 @@ class Figures:
     values_per_token: int = 36_864
     budget: int = 6 * figures.GIB
     refuse: bool = False
+    losses: Losses = NOTHING
     asked: list[tuple[str, str, int]] = field(default_factory=list)
 
     def bytes_of(self, type_k: str, type_v: str, n_ctx: int) -> int:

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from textual.containers import Horizontal
 from textual.widgets import Static
 
+from app.chat.losses import NOTHING, Loss, Losses
 from app.chat.panel.context_section import fill_style
 from app.chat.panel.lines import Density, Lines
 from app.chat.panel.memory_panel import MemoryPanel, form_for
@@ -163,7 +164,31 @@ async def test_the_panel_takes_the_best_form_that_fits(n_rows: int) -> None:
             await pilot.pause()
             assert panel.max_scroll_y == 0, f"all of it is seen in {height} lines"
             assert (panel.stretch.density, panel.stretch.long_bars) == form_for(height, n_rows)
-            assert all(section.plain_text.strip() for section in panel.query(Lines))
+            assert all(section.plain_text.strip() for section in panel.query(Lines) if section.display)
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_the_panel_finds_room_for_what_was_measured(running: bool) -> None:
+    """The losses stand in a section of their own, or in the rows where lines are scarce."""
+    host, panel = panel_in_host()
+    rows = (*figures.ROWS, figures.row("tq3"), figures.row("tq2"))
+    found = {(r.type_k, r.type_v, r.tail): Loss(0.0123, 0.9) for r in rows if r.type_k != "f16"}
+    losses = Losses(found, 900, 1.0, 0.5 if running else -1.0)
+    async with host.run_test(size=(140, 50)) as pilot:
+        panel.show_status(figures.status(rows=rows))
+        panel.show_losses(losses)
+        await pilot.pause()
+        for height in (38, 34, 30, 28, 24, 22, 18):
+            await pilot.resize_terminal(140, height)
+            await until(pilot, lambda height=height: panel.size.height == height)
+            await pilot.pause()
+            assert panel.max_scroll_y == 0, f"all of it is seen in {height} lines"
+            assert ".0123" in panel.loss.plain_text + panel.stretch.plain_text
+            if panel.loss.density > Density.TIGHT:
+                assert ("measuring  50%" if running else "measured ") in panel.loss.plain_text
+        panel.show_losses(NOTHING)
+        await pilot.pause()
+        assert ".0123" not in panel.stretch.plain_text and not panel.loss.display
 
 
 def test_a_usual_large_terminal_shows_the_long_bars() -> None:

@@ -9,9 +9,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
+from app.chat.losses import Losses
 from app.chat.messages import Phase
 from app.chat.panel.context_section import ContextSection
 from app.chat.panel.lines import Density, Lines
+from app.chat.panel.loss_section import LossSection
 from app.chat.panel.memory_section import MemorySection
 from app.chat.panel.speed_section import SpeedSection
 from app.chat.panel.stretch_table import StretchTable
@@ -70,12 +72,14 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self.memory = MemorySection()
         self.context = ContextSection()
         self.stretch = StretchTable()
+        self.loss = LossSection()
         self.speed = SpeedSection()
 
     def compose(self) -> ComposeResult:
         yield self.memory
         yield self.context
         yield self.stretch
+        yield self.loss
         yield self.speed
 
     # ---------------------------------------------------------------- news
@@ -85,6 +89,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self.memory.show_status(status, self._clock())
         self.context.show(status.n_used, status.n_ctx, self._n_ctx_train)
         self.stretch.show_status(status, self._n_ctx_train)
+        self.loss.redraw()  # it says how long ago
         self._arrange(self.size.height)
         self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s)
 
@@ -105,6 +110,12 @@ class MemoryPanel(VerticalScroll, can_focus=False):
     def show_switch(self, changed: CacheChanged) -> None:
         """The cache has changed; the figures follow with the next status."""
         self.stretch.show_outcome(changed.sentence)
+
+    def show_losses(self, losses: Losses) -> None:
+        """What was measured on the conversation, or how far that is."""
+        self.loss.show(losses)
+        self.stretch.show_losses(losses)
+        self._arrange(self.size.height)
 
     def show_phase(self, phase: Phase, fraction: float = 0.0) -> None:
         """What the engine does: a word under the table while figures are stale or missing."""
@@ -127,13 +138,14 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self._arrange(event.size.height)
 
     def _arrange(self, height: int) -> None:
-        density, long_bars = form_for(height, self.stretch.n_rows)
+        room = height - self.loss.height(max(20, self.size.width - 2))
+        density, long_bars = form_for(room, self.stretch.n_rows)
         self.set_class(density < Density.AIRY, "-compact")
         changed: list[Lines] = []
         if self.stretch.long_bars != long_bars:
             self.stretch.long_bars = long_bars
             changed.append(self.stretch)
-        for section in (self.memory, self.context, self.stretch, self.speed):
+        for section in (self.memory, self.context, self.stretch, self.loss, self.speed):
             if section.density != density:
                 section.density = density
                 changed.append(section)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.chat.format import count, percent, setting, size_pair
+from app.chat.losses import NOTHING, Losses, kld_text
 from app.chat.messages import Phase
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.context_section import fill_style
@@ -28,6 +29,7 @@ class PanelLine(Lines):
         self._status: Status | None = None
         self._phase: Phase = "starting"
         self._fraction = 0.0
+        self._losses: Losses = NOTHING
 
     def show_status(self, status: Status) -> None:
         """Fresh figures."""
@@ -41,6 +43,11 @@ class PanelLine(Lines):
 
     def show_switch(self, changed: CacheChanged) -> None:
         """The cache has changed; the figures follow with the next status."""
+
+    def show_losses(self, losses: Losses) -> None:
+        """How far a measurement of the conversation is, or what it found for the cache in use."""
+        self._losses = losses
+        self.redraw()
 
     def show_phase(self, phase: Phase, fraction: float = 0.0) -> None:
         """What the engine does, for the time before there are figures."""
@@ -87,6 +94,11 @@ class PanelLine(Lines):
             [Piece("ctx ", "muted"), Piece(used, fill_style(status.n_used, status.n_ctx, "value"))],
             [Piece(setting(status.type_k, status.type_v, status.tail), "current")],
         ]
+        loss = self._losses.of(status.type_k, status.type_v, status.tail)
+        if self._losses.running:
+            parts.append([Piece("measuring ", "muted"), Piece(f"{self._losses.fraction:4.0%}", "current")])
+        elif loss is not None:
+            parts.append([Piece("loss ", "muted"), Piece(kld_text(loss.kld), "value")])
         if row is not None:
             parts.append([Piece("could reach ", "muted"), Piece(count(row.max_ctx), "value")])
         return parts

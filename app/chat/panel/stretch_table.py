@@ -12,6 +12,7 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from app.chat.format import fit, setting
+from app.chat.losses import NOTHING, Losses, loss_sentence
 from app.chat.messages import CacheWanted, PanelLeft, PreviewWanted
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.lines import Density, Lines, sides
@@ -59,6 +60,7 @@ class StretchTable(Lines, can_focus=True):
         self._cursor: int | None = None
         self._hover: int | None = None
         self._preview: CachePreview | None = None
+        self._losses: Losses = NOTHING
         self._note = ""
         self._outcome = ""
         self._scale: Scale | None = None
@@ -87,6 +89,11 @@ class StretchTable(Lines, can_focus=True):
     def show_preview(self, preview: CachePreview) -> None:
         """Take the engine's answer to ``PreviewWanted``."""
         self._preview = preview
+        self.redraw()
+
+    def show_losses(self, losses: Losses) -> None:
+        """Take what was measured on the conversation: a column, and a sentence in the preview."""
+        self._losses = losses
         self.redraw()
 
     def show_note(self, text: str) -> None:
@@ -215,7 +222,7 @@ class StretchTable(Lines, can_focus=True):
 
     def build(self, width: int) -> Sequence[Line]:
         g = self.glyphs
-        columns = Columns(self._rows, width, self.long_bars)
+        columns = Columns(self._rows, width, self.long_bars, self._losses, self.density == Density.TIGHT)
         scale = self._scale = Scale.over(self._rows, self._n_ctx, self._n_ctx_train, self._scale)
         if self.density == Density.TIGHT:
             lines = [columns.head("REACH")]
@@ -262,6 +269,9 @@ class StretchTable(Lines, can_focus=True):
                 limit = "the trained length" if row.limit == "trained" else "the memory that is available"
                 return f"{name} is in use; its reach is limited by {limit}.", "muted"
             text = f"{name}: {gain_sentence(row, current)}"
+            loss = self._losses.of(row.type_k, row.type_v, row.tail)
+            if loss is not None:
+                text += f" {loss_sentence(loss)}"
             p = self._preview
             if p is None or (p.type_k, p.type_v, p.tail) != (row.type_k, row.type_v, row.tail):
                 return text, "value"

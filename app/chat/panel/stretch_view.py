@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from app.chat.format import DASH, MINUS, SIZE_WIDTH, clip, count, fit, setting, size
+from app.chat.losses import NOTHING, Losses, kld_text
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.glyphs import Glyphs
@@ -127,11 +128,19 @@ class Columns:
     """Which columns fit beside the name and the reach, and how wide they are.
 
     In the narrow form every row ends with a bar; in the roomy one the bar has a line of its own
-    and what limits the row stands in its place.
+    and what limits the row stands in its place, or what the conversation would lose once that is known.
     """
 
-    def __init__(self, rows: Sequence[StretchRow], width: int, roomy: bool) -> None:
+    def __init__(
+        self,
+        rows: Sequence[StretchRow],
+        width: int,
+        roomy: bool,
+        losses: Losses = NOTHING,
+        tight: bool = False,
+    ) -> None:
         self.width = width
+        self.losses = losses if losses.by_setting else None
         self.name = min(max([9, *(cell_len(setting(r.type_k, r.type_v, r.tail)) for r in rows)]), 18)
         self.name = max(4, min(self.name, width - 2 - REACH_WIDTH))
         self.token, self.cache, self.limit, self.bar = TOKEN_WIDTH, SIZE_WIDTH + 1, 0, 0
@@ -140,7 +149,7 @@ class Columns:
             self.cache = 0
         if self._rest() < wanted:
             self.token = 0
-        if roomy:
+        if roomy or (tight and self.losses):
             self.limit = LIMIT_WIDTH if self._rest() >= LIMIT_WIDTH else 0
         elif self._rest() >= 4:
             self.bar = self._rest() - 1
@@ -157,7 +166,7 @@ class Columns:
             text += fit("cache", self.cache, ">")
         text += fit("fits now", REACH_WIDTH, ">")
         if self.limit:
-            text += "  limit"
+            text += "  limit" if self.losses is None else fit("loss", LIMIT_WIDTH, ">")
         if not title:
             return (Piece(fit(text, self.width), "faint"),)
         first = 2 + self.name
@@ -181,7 +190,11 @@ class Columns:
         reach = fit(count(row.max_ctx), REACH_WIDTH, ">")
         pieces.append(Piece(reach, "warning" if row.max_ctx < n_ctx else text))
         if self.limit:
-            pieces.append(Piece(fit("  " + row.limit, self.limit), side))
+            if self.losses is None:
+                pieces.append(Piece(fit("  " + row.limit, self.limit), side))
+            else:
+                loss = self.losses.of(row.type_k, row.type_v, row.tail)
+                pieces.append(Piece(fit(kld_text(loss.kld) if loss else "", self.limit, ">"), side))
         return tuple(pieces)
 
     def small_bar(self, row: StretchRow, scale: Scale, g: Glyphs, current: bool, n_ctx_train: int) -> Line:

@@ -11,6 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from app.chat.format import fit
+from app.chat.losses import loss_sentence
 from app.chat.messages import CacheWanted
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
@@ -154,7 +155,11 @@ class CacheChooser(Dialog):
             return
         same = self._unchanged()
         self._tail.applies(preview.tail, compressed=compressed)
-        remark = going_up(status.type_k, status.type_v, type_k, type_v) if status else ""
+        loss = self._session.losses.of(type_k, type_v, preview.tail)
+        if loss is not None:
+            remark = loss_sentence(loss)
+        else:
+            remark = going_up(status.type_k, status.type_v, type_k, type_v) if status else ""
         self._preview.show(preview, remark=remark, same=same)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from app.chat.losses import Losses
 from app.engine.protocol import KEEP_TAIL, CachePreview, Loaded, Status
 
 
@@ -17,6 +18,10 @@ class FiguresSource(Protocol):
     @property
     def loaded(self) -> Loaded | None:
         """The model, or None while there is none."""
+
+    @property
+    def losses(self) -> Losses:
+        """What was measured on the conversation."""
 
     async def preview_cache(
         self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL
