@@ -8,9 +8,10 @@ static inline int32_t clamp_symbol(int32_t v) {
     return v < -ST_PARK_MAX ? -ST_PARK_MAX : v > ST_PARK_MAX ? ST_PARK_MAX : v;
 }
 
-/* floor(z / 2^shift) */
+/* floor(z / 2^shift). GCC and Clang shift copies of the sign in; a branch on the sign, which no processor can
+ * predict, would take longer than all the rest. */
 static inline int32_t high_part(int32_t z, uint8_t shift) {
-    return z >= 0 ? (int32_t)((uint32_t)z >> shift) : -1 - (int32_t)((uint32_t)(-1 - z) >> shift);
+    return z >> shift;
 }
 
 /* ---------------------------------------------------------------- values and numbers */

@@ -83,7 +83,9 @@ def dequantize(
 def choose(z: Numbers) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """For each component the table and the shift that code it best, and the bits that takes."""
     known = library()
-    width = np.sqrt(np.maximum(np.einsum("ci,ci->c", z, z, dtype=np.float64) / max(z.shape[1], 1), 1e-9))
+    values = z.astype(np.float32)
+    squares = np.einsum("ci,ci->c", values, values) / max(z.shape[1], 1)
+    width = np.sqrt(np.maximum(squares, 1e-9))
     shift = np.ceil(np.clip(np.log2(width / WIDEST), 0, MAX_SHIFT)).astype(np.uint8)
     counts = np.empty((len(z), SYMBOLS), np.uint32)
     functions().st_park_count(z.ctypes.data, z.shape[1], len(z), shift.ctypes.data, counts.ctypes.data)
