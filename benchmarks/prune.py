@@ -4,9 +4,9 @@
 
 A text is read and the cache is pruned. Then passages of the text, which no policy knows beforehand, are begun
 again after a request to repeat it, and every next token counts as one question: does the model still
-expect it most? Only tokens count that the full cache gives and an empty one does not: what has to come from
-the cache. Shares have Wilson's 95% interval. (Facts that are asked for in words: ``stretch eval
---prune``. The built-in model recalls too few of them in a long text, with a full cache too, to compare.)
+expect it most? Only tokens count that an empty cache does not give: what has to come from the cache. Shares
+have Wilson's 95% interval. Facts that are asked for in words are what ``stretch eval --prune`` measures; the
+built-in model recalls too few of them in a long text, with a full cache too, to compare.
 """
 
 from __future__ import annotations
@@ -117,14 +117,10 @@ class Bench:
         state = save(self.full.context)
         n = len(tokens)
         wanted = [np.array(p[BEGUN:]) for p in passages]
-        known = [
-            r == w
-            for r, w in zip(self.replies(self.full, state.data, request, passages, n), wanted, strict=True)
-        ]
-        blank = [
-            r == w for r, w in zip(self.replies(self.full, None, request, passages, 0), wanted, strict=True)
-        ]
-        asked = [k & ~b for k, b in zip(known, blank, strict=True)]
+        known = self.replies(self.full, state.data, request, passages, n)
+        blank = self.replies(self.full, None, request, passages, 0)
+        asked = [b != w for b, w in zip(blank, wanted, strict=True)]
+        self.note("full", known, wanted, asked)
         seen: dict[str, Observed | None] = {}
         for way in self.ways:
             chosen = policy(way.policy)
@@ -148,8 +144,18 @@ class Bench:
                 out = allocate(transcoded_size(self.exact, self.bench.geometry, *types))
                 transcode(self.exact, self.bench.geometry, *types, out)
             replies = self.replies(subject, out, request, passages, n)
-            for reply, right, which in zip(replies, wanted, asked, strict=True):
-                self.answers.setdefault(way.name, []).extend((reply == right)[which].tolist())
+            self.note(way.name, replies, wanted, asked)
+
+    def note(
+        self,
+        name: str,
+        replies: list[NDArray[np.int64]],
+        wanted: list[NDArray[np.int64]],
+        asked: list[NDArray[np.bool_]],
+    ) -> None:
+        """Which of the asked tokens were right."""
+        for reply, right, which in zip(replies, wanted, asked, strict=True):
+            self.answers.setdefault(name, []).extend((reply == right)[which].tolist())
 
     def replies(
         self,
@@ -180,7 +186,13 @@ class Bench:
         ]
         for name, right in self.answers.items():
             low, high = wilson(sum(right), len(right))
-            lines.append(f"{name:24} {sum(right) / max(1, len(right)):.3f} ({low:.3f}-{high:.3f})")
+            full = self.answers["full"]
+            ratio = sum(right) / max(1, sum(full))
+            held = sum(a and b for a, b in zip(right, full, strict=True)) / max(1, sum(full))
+            lines.append(
+                f"{name:24} {sum(right) / max(1, len(right)):.3f} ({low:.3f}-{high:.3f})  "
+                f"of full {ratio:.3f}  of what full had right {held:.3f}"
+            )
         return "\n".join(lines)
 
 
