@@ -160,13 +160,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=24.0, help="time for everything")
+    parser.add_argument("--minutes", type=float, help="time for everything (24; in a trial 1)")
     parser.add_argument("--only", nargs="+", choices=EXPORTS, default=list(EXPORTS))
     parser.add_argument("--start-from", help="a dense GGUF file that the ternary model begins with")
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 2) - 1))
     parser.add_argument("--part-mb", type=float, default=15.0, help="largest file in OUT/send")
     parser.add_argument("--trial", action="store_true", help="in miniature, to try the code")
-    Pipeline(parser.parse_args()).run()
+    args = parser.parse_args()
+    args.minutes = args.minutes or (1.0 if args.trial else 24.0)
+    Pipeline(args).run()
 
 
 if __name__ == "__main__":
