@@ -62,7 +62,6 @@ class Run:
     lr_matrix: float = 0.02
     lr_embed: float = 0.003
     weight_decay: float = 0.1
-    dropout: float = 0.0
     warmup_s: float = 15.0
     cooldown: float = 0.45
     """Last part of the time in which the learning rate falls to zero."""

@@ -296,7 +296,7 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
             row |= {"tokens": seen, "waited": round(waited, 1)}
             if over:
                 row |= better(it, examine)
-            elif it.spent - last_examined >= EXAMINE_S:
+            elif it.spent - last_examined >= min(EXAMINE_S, total / 8):
                 last_examined = it.spent
                 row |= examine()
             print(json.dumps(row), flush=True)
