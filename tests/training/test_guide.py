@@ -19,8 +19,8 @@ PROGRAM = re.compile(r"\bstretch ([a-z]+)\b")
 OPTION = re.compile(r"(?<!\w)--([a-z][a-z-]+)")
 KEY = re.compile(r"\b((?:ctrl|alt|shift)\+(?:[a-z]+|[a-z0-9])|f[1-9][0-2]?)\b(?!_)", re.IGNORECASE)
 
-COMING = frozenset({"measure", "f9"})
-"""Told by the guide ahead of the program, which learns them in these days."""
+COMING: frozenset[str] = frozenset()
+"""What the guide may name before the program has it: commands without a slash, ``stretch NAME``, keys."""
 
 NOT_COMMANDS = frozenset({"alone", "and", "a", "with", "in", "to", "for", "table", "command", "without"})
 """Words that may follow the name of the program in a sentence."""
