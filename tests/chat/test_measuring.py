@@ -12,9 +12,9 @@ from tests.chat.watch import Watch
 TALK = "Tell me about the sea, the wind and the old lighthouse that stands on the rocks before the harbour."
 
 
-async def talk(watch: Watch) -> None:
+async def talk(watch: Watch, times: int = 1) -> None:
     await watch.until(lambda: watch.session.phase == "ready")
-    await watch.say(TALK)
+    await watch.say(" ".join([TALK] * times))
     await watch.until(lambda: watch.session.phase == "ready" and not watch.session.busy)
     await watch.until(lambda: watch.session.status is not None and watch.session.status.rows)
 
@@ -24,7 +24,7 @@ def notices(watch: Watch) -> list[str]:
 
 
 async def test_it_finds_what_the_other_settings_would_lose(chat: Chat) -> None:
-    async with chat((140, 40)) as watch:
+    async with chat((140, 40), tail=0) as watch:
         await talk(watch)
         session = watch.session
         await watch.say("/measure")
@@ -72,8 +72,8 @@ async def test_escape_stops_it_and_the_engine_goes_on(chat: Chat) -> None:
 
 
 async def test_a_measurement_that_dies_leaves_the_chat_alone(chat: Chat) -> None:
-    async with chat() as watch:
-        await talk(watch)
+    async with chat(n_ctx=4096) as watch:
+        await talk(watch, 30)
         session = watch.session
         await watch.say("/measure")
         await watch.until(lambda: session.measuring.pid)
