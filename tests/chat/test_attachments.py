@@ -74,8 +74,8 @@ def labels(before: str) -> list[str]:
 
 
 def test_commands_by_their_beginning_then_by_what_they_hold() -> None:
-    assert labels("/k") == ["/kv [K[/V]]"]
-    assert labels("/re")[:2] == ["/reprefill", "/rename TITLE"]
+    assert labels("/k")[0] == "/kv [K[/V]]"
+    assert labels("/re")[:3] == ["/reprefill", "/resume", "/rename TITLE"]
     assert "/edit [TEXT]" in labels("/dit")
     assert labels("/zzz") == []
 

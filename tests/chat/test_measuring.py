@@ -56,11 +56,13 @@ async def test_it_finds_what_the_other_settings_would_lose(chat: Chat) -> None:
 
 
 async def test_escape_stops_it_and_the_engine_goes_on(chat: Chat) -> None:
-    async with chat() as watch:
-        await talk(watch)
+    async with chat(n_ctx=4096) as watch:
+        await talk(watch, 30)
         session = watch.session
         await watch.say("/measure")
-        await watch.until(lambda: session.losses.running)
+        await watch.until(lambda: session.measuring.pid)
+        session.measuring.send(signal.SIGSTOP)  # so that it cannot finish before it is stopped
+        assert session.losses.running
         assert any(hint.label == "stop" for hint in watch.app.chat.keys._hints)
         await watch.say("/measure")
         assert any("is being measured" in text for text in notices(watch))
