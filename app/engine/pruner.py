@@ -155,8 +155,7 @@ class Pruner:
         self._prepared = _Prepared(
             replace(command, id=0, preview=False), list(conversation.tokens), n, plan, data, chosen
         )
-        row_bytes = state.data.size / max(1, n)
-        freed = int(row_bytes * (n - plan.n_kept))
+        freed = self._bytes_of(n - plan.n_kept)
         summary = divergence.summary() if divergence is not None else None
         lost = (
             f", KLD {summary.kld_mean:.4f} on the newest {summary.n_tokens} tokens"
@@ -325,14 +324,17 @@ class Pruner:
         self._switcher.history.push(before)
 
     def _done(self, id: int, chosen: Policy, before: int, began: float, note: str = "") -> CacheChanged:
-        now, cache = self._conversation.n_used, self._switcher.cache
-        freed = cache.kv_bytes / max(1, cache.settings.n_ctx) * (before - now)
+        now = self._conversation.n_used
         return self._switcher.report(
             id,
             perf_counter() - began,
             f"Pruned by {chosen.name}: {words.tokens(now)} of {before:,} are left, which frees "
-            f"{words.size(int(freed))} of the context. {note}".rstrip(),
+            f"{words.size(self._bytes_of(before - now))} of the context. {note}".rstrip(),
         )
+
+    def _bytes_of(self, n_tokens: int) -> int:
+        """What tokens take of the context."""
+        return int(n_tokens * self._budget.planner.bytes_per_token(self._switcher.cache.settings.pair))
 
     def _save(self, room: Callable[[int], NDArray[np.uint8]]) -> SavedState:
         context = self._switcher.cache.context
