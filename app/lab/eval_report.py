@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.engine.words import size
 from app.lab.table import Column, Table, number, styled
 from app.plain_text import one_line
+from quantize.lab.parked import ParkedSetting
 from quantize.lab.verdict import Verdict, pareto_front
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def verdict_lines(verdict: Verdict | None, rows: Sequence[Row], *, colour: bool)
     ]
     if verdict.tight is not None:
         label = styled(verdict.tight.label, "bold", colour=colour)
-        out.append(f"Where memory is tight: {label}  {verdict.why_tight}")
+        where = "the disk" if verdict.tight.kind == ParkedSetting.kind else "memory"
+        out.append(f"Where {where} is tight: {label}  {verdict.why_tight}")
     return out
 
 

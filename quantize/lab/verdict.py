@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quantize.lab.evaluate import Row
+from quantize.lab.parked import ParkedSetting
 
 MAX_KLD = 0.02
 """Mean KLD of a setting that is recommended: no more than 4-bit weights usually cost themselves."""
@@ -38,10 +39,12 @@ def measured(rows: Sequence[Row]) -> list[Row]:
 
 
 def pareto_front(rows: Sequence[Row]) -> list[Row]:
-    """Settings of which no other one is smaller and at least as close to the reference, by size."""
+    """Settings that no other one dominates, by size: none is as small and as close to the reference, and
+    better in one of the two."""
     front: list[Row] = []
     for row in sorted(measured(rows), key=lambda r: (r.size, r.kld_mean)):
-        if not front or (row.kld_mean or 0.0) < (front[-1].kld_mean or 0.0):
+        same = front and (row.size, row.kld_mean) == (front[-1].size, front[-1].kld_mean)
+        if not front or same or (row.kld_mean or 0.0) < (front[-1].kld_mean or 0.0):
             front.append(row)
     return front
 
@@ -84,7 +87,10 @@ def _rise(row: Row, reference: Row) -> float:
 
 
 def _size(row: Row, reference: Row) -> str:
-    return f"{row.size / reference.size:.0%} of the memory of f16"
+    share = f"{row.size / reference.size:.0%}"
+    if row.kind == ParkedSetting.kind:
+        return f"{share} of the size of f16, on the disk"
+    return f"{share} of the memory of f16"
 
 
 def _loss(row: Row, reference: Row) -> str:
