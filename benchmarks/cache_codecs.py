@@ -1,6 +1,6 @@
 """What each choice in the TurboQuant formats is worth: KLD of variants, everything compressed as written.
 
-    python benchmarks/cache_codecs.py                  # about ten minutes on two cores
+    python benchmarks/cache_codecs.py                  # every variant
     python benchmarks/cache_codecs.py --only scalar,tq3 --tokens 1024
 
 A text is read 32 tokens at a time with an f16 cache, and after each batch its rows are replaced in the saved
