@@ -111,15 +111,20 @@ def make_facts(rng: Random, n: int) -> list[Fact]:
 
 
 def holds(text: str, value: str) -> bool:
-    """Whether ``value`` stands in ``text`` as a word of its own, upper or lower case."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether ``value`` stands in ``text`` as a word of its own, upper or lower case; a number also not
+    as a part of another one (``4711.5``, ``2,4711``, ``99-4711``)."""
+    found = rf"(?<!\w)(?<!\d[.,-]){re.escape(value)}(?!\w)(?![.,-]\d)"
+    return re.search(found, text, re.IGNORECASE) is not None
 
 
 def is_right(reply: str, fact: Fact, facts: list[Fact]) -> bool:
     """The strict judgement: the reply holds the value of ``fact`` and that of no other fact of the text.
 
-    So neither a longer number that begins with the right one counts, nor a list of everything.
+    So neither a longer number that begins with the right one counts, nor a list of everything. What stands
+    in the question may stand in the reply: the colour of a bicycle does not forbid "the green locker".
     """
     return holds(reply, fact.value) and not any(
-        holds(reply, other.value) for other in facts if other is not fact
+        holds(reply, other.value) and not holds(fact.question, other.value)
+        for other in facts
+        if other is not fact
     )
