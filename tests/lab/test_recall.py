@@ -136,9 +136,9 @@ def test_an_interval_of_few_questions() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     for hits, n in ((0, 10), (5, 10), (10, 10), (58, 64), (1, 128)):
         low, high = wilson(hits, n)
-        assert 0 <= low <= hits / n <= high <= 1
+        assert 0 <= low <= hits / n + 1e-12 and hits / n - 1e-12 <= high <= 1
         for end in (low, high):
-            if 0 < end < 1:
+            if 1e-9 < end < 1 - 1e-9:
                 away = abs(hits / n - end) / math.sqrt(end * (1 - end) / n)
                 assert away == pytest.approx(1.959964, rel=1e-6)
     assert wilson(0, 10) == pytest.approx((0.0, 0.27754), abs=1e-5)
