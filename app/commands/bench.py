@@ -162,6 +162,14 @@ def _measure(
                     f"{event.fraction:4.0%}  {event.labels}: {event.what}"
                     + (f", {left} left" if left else "")
                 )
+    except KeyboardInterrupt:
+        status.clear()
+        print(
+            "Nothing is kept of a benchmark that was interrupted: the same command begins again. "
+            "Fewer --repeats or a smaller --depth make it shorter.",
+            file=sys.stderr,
+        )
+        raise
     finally:
         status.clear()
     data = _data(experiment, processes, plan, rows, switches, failures)

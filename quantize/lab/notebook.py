@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,7 +71,8 @@ class Notebook:
             part.write_text(json.dumps(self._results), encoding="utf-8")
             part.replace(self._place)
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything, in the file too."""

@@ -13,7 +13,10 @@ from models.header import read_header
 from quantize.lab.opening import Opening
 from quantize.lab.subject import Workbench
 from quantize.llama import send_log_to
+from tests.cli.conftest import environment, stretch
 from tests.synthetic import SyntheticModels
+
+__all__ = ["bench", "environment", "stretch"]
 
 send_log_to(lambda _level, _text: None)
 
