@@ -34,10 +34,10 @@ async def take() -> None:
                     await pilot.pause(0.05)
 
         async def say(text: str) -> None:
+            n = len(session.page.messages)
             app.chat.composer.text = text
             await pilot.press("enter")
-            await until(lambda: session.busy)
-            await until(lambda: not session.busy)
+            await until(lambda: len(session.page.messages) == n + 2 and not session.busy)
             await pilot.pause(0.8)
 
         async def picture(name: str) -> None:
