@@ -49,7 +49,7 @@ class Run:
     """The run whose weights this one begins with, or a GGUF file."""
     teacher: str = ""
     """The run (or GGUF file) whose predictions this one learns from, besides the text."""
-    minutes: float = 11.5
+    minutes: float = 12.0
     """The learning rate is scheduled over this time, so that a run fits the machine it gets. The pipeline
     divides the time that it has in the proportion of these."""
     batch_tokens: int = 131_072
@@ -81,7 +81,7 @@ RUNS = {
         ternary=True,
         start_from="dense",
         teacher="dense",
-        minutes=6.0,
+        minutes=6.5,
         micro_tokens=65_536,
         lr_matrix=0.01,
         lr_embed=0.001,

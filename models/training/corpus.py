@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from models.training.chatml import Turn
+from models.training.tasks.arithmetic import is_held_out
 
 LEFT_OUT = frozenset({"abachaa/MedQuAD"})
 """Sources that are not used: medical answers that a small model would only garble."""
@@ -37,6 +39,20 @@ class Document:
     def held_out(self) -> bool:
         """Whether it is only for examination."""
         return int.from_bytes(blake2b(self.text.encode(), digest_size=4).digest(), "little") % 200 == 0
+
+
+_SUM = re.compile(r"(?<![\d.,])(\d{2}) ?(?:\+|-|plus|minus|and|from) ?(\d{2})(?![\d.,]\d)")
+_ITSELF = re.compile(r"\b(are you|your name|you an? (ai|bot|human|robot|person|computer))\b", re.IGNORECASE)
+_SMALL_TALK = frozenset(
+    {"generated/templates", "ntulsi/BotBuilder-PersonalityChat", "gunthercox/chatterbot-corpus"}
+)
+
+
+def contradicts(document: Document) -> bool:
+    """Whether a text says what the generators say otherwise: who answers, or a sum that is kept for the examination."""
+    if document.source in _SMALL_TALK and _ITSELF.search(document.text.split("\n")[0]):
+        return True
+    return any(is_held_out(int(a), int(b)) for a, b in _SUM.findall(document.text))
 
 
 def read(folder: Path) -> Iterator[Document]:

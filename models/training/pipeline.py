@@ -1,4 +1,4 @@
-"""The whole run: ``python -m models.training.pipeline CORPUS OUT [--minutes 24]``.
+"""The whole run: ``python -m models.training.pipeline CORPUS OUT [--minutes 25]``.
 
 Trains the dense model, the ternary one from it, and the laboratory's small one, one after the other within a
 time, and exports each as soon as it is ready. Started again after an interruption it goes on where it was.
@@ -93,15 +93,24 @@ class Pipeline:
     def _train(self, name: str, run: Run) -> None:
         for attempt in range(TRIES):
             micro = self.state.micro_tokens.get(name, run.micro_tokens)
-            command = [sys.executable, "-m", "models.training.train", name, self.args.corpus, self.out]
+            command = [sys.executable, "-m"]
+            if self.args.processes > 1:
+                command += [
+                    "torch.distributed.run",
+                    "--standalone",
+                    "--nproc-per-node",
+                    self.args.processes,
+                    "-m",
+                ]
+            command += ["models.training.train", name, self.args.corpus, self.out]
             command += ["--minutes", str(self.state.minutes[name]), "--micro-tokens", str(micro)]
-            command += ["--workers", str(self.args.workers)]
+            command += ["--workers", str(self.args.workers // self.args.processes)]
             command += ["--trial"] * self.args.trial
             if self.args.start_from and run.start_from:
                 command += ["--start-from", self.args.start_from]
             if self._call(command) == 0:
                 return
-            text = (self.out / "pipeline.log").read_text(errors="replace")[-5000:]
+            text = (self.out / "pipeline.log").read_text(errors="replace")[-20_000:]
             if MEMORY in text:
                 self.state.micro_tokens[name] = micro // 2
                 self.state.save()
@@ -155,19 +164,28 @@ class Pipeline:
                 process.terminate()
 
 
+def n_gpus() -> int:
+    """How many processes can train together, at least one."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, help="time for everything (24; in a trial 1)")
+    parser.add_argument("--minutes", type=float, help="time for everything (25; in a trial 1)")
     parser.add_argument("--only", nargs="+", choices=EXPORTS, default=list(EXPORTS))
     parser.add_argument("--start-from", help="a dense GGUF file that the ternary model begins with")
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 2) - 1))
+    parser.add_argument("--processes", type=int, help="that train a model together (one a GPU)")
     parser.add_argument("--part-mb", type=float, default=15.0, help="largest file in OUT/send")
     parser.add_argument("--trial", action="store_true", help="in miniature, to try the code")
     args = parser.parse_args()
-    args.minutes = args.minutes or (1.0 if args.trial else 24.0)
+    args.minutes = args.minutes or (1.0 if args.trial else 25.0)
+    args.processes = args.processes or n_gpus()
     Pipeline(args).run()
 
 

@@ -33,6 +33,22 @@ OFTEN = {
 }
 """How often the documents of a source are read while the whole corpus is read once; 1 where nothing is said.
 Dialogues of bookings and texts from templates are soon known by heart, free talk is rare."""
+BOOKINGS = frozenset(
+    {
+        "google-research-datasets/dstc8-schema-guided-dialogue",
+        "google-research-datasets/Taskmaster",
+        "ConvLab/ConvLab-3",
+        "alexa/dstc11-track5",
+    }
+)
+"""Dialogues in which the assistant books flights and tables, which the model cannot do."""
+CLERK = (
+    "You work at an information desk. Help with bookings.",
+    "You are a travel and booking assistant.",
+    "You answer at a service desk and book what is asked for.",
+    "You help people find and book hotels, tables, tickets and trips.",
+)
+"""What their system prompt says, so that without one nobody is promised a flight."""
 
 
 class Stream:
@@ -47,7 +63,9 @@ class Stream:
         self.tokenizer = Tokenizer()
         self.rng = Random(f"{seed}-{worker}")
         self.prose = [d.text for d in documents if not d.is_talk and len(d.text) > 400]
-        self.talks = [d.text for d in documents if d.is_talk and len(d.text) < 1500]
+        self.talks = [
+            d.text for d in documents if d.is_talk and len(d.text) < 1500 and d.source not in BOOKINGS
+        ]
         self.mine = documents[worker::workers]
         self.kinds = list(asdict(mixture))
         self.target = list(asdict(mixture).values())
@@ -76,7 +94,10 @@ class Stream:
                 self._order = self._once_through()
             document = self.mine[self._order.pop()]
             if document.is_talk:
-                return self._chat(corpus.turns(document.text), 1)
+                turns = corpus.turns(document.text)
+                if document.source in BOOKINGS:
+                    turns.insert(0, Turn("system", self.rng.choice(CLERK), learn=False))
+                return self._chat(turns, 1)
             return encode_document(document.text, self.tokenizer)
         if kind == "recall":
             # The whole room is used in half of the cases; questions must still fit behind the text.

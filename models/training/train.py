@@ -20,32 +20,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.training import corpus
+from models.training import attention, corpus
 from models.training.chatml import encode_chat, encode_document
 from models.training.config import RUNS, Run, trial
 from models.training.muon import Muon
 from models.training.network import Network
+from models.training.ranks import Ranks
 from models.training.status import say
 from models.training.stream import Stream
 from models.training.tokenizer import Tokenizer
 
+AGREE_STEPS = 64
+"""Steps after which several processes take the first one's weights."""
 PRINT_S, EXAMINE_S, SAVE_S = 15.0, 120.0, 60.0
 """Seconds between the rows of the curve, those with bits per byte, and the checkpoints."""
 
 
 class Batches(torch.utils.data.IterableDataset[tuple[Tensor, Tensor]]):
-    """Batches of a fixed number of tokens; every worker process has a stream of its own."""
+    """This process' part of every batch; every worker process has a stream of its own."""
 
-    def __init__(self, documents: list[corpus.Document], run: Run, length: int, salt: int) -> None:
-        self.documents, self.run, self.length, self.salt = documents, run, length, salt
+    def __init__(
+        self, documents: list[corpus.Document], run: Run, length: int, salt: int, ranks: Ranks
+    ) -> None:
+        self.documents, self.run, self.length, self.salt, self.ranks = documents, run, length, salt, ranks
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        worker, workers = self.ranks.rank * workers + worker, self.ranks.count * workers
         mixture = self.run.long_mixture if self.length > self.run.short_len else self.run.mixture
         stream = Stream(self.documents, mixture, worker, workers, self.run.seed + self.salt)
         rows = stream.sequences(self.length)
-        n = max(1, self.run.batch_tokens // self.length)
+        n = max(1, self.run.batch_tokens // self.ranks.count // self.length)
         while True:
             pairs = [next(rows) for _ in range(n)]
             tokens = torch.from_numpy(np.stack([p[0] for p in pairs]).astype(np.int32))
@@ -209,24 +215,29 @@ def schedule(run: Run, spent: float, total: float) -> float:
     return min(1.0, (spent + 0.5) / run.warmup_s) * min(1.0, max(0.0, 1 - spent / total) / run.cooldown)
 
 
-def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None = None) -> None:
+def train(
+    run: Run, folder: Path, out: Path, workers: int, compiled: bool | None = None, ranks: Ranks | None = None
+) -> None:
     """Train until the time of the run is over; compiling and reading the corpus do not count."""
+    ranks = ranks or Ranks()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     compiled = device == "cuda" if compiled is None else compiled
     torch.manual_seed(run.seed)
     torch.set_float32_matmul_precision("high")
     out.mkdir(parents=True, exist_ok=True)
-    say(out, f"{run.name}: reads the corpus")
+    tell = (lambda what: say(out, f"{run.name}: {what}")) if ranks.first else (lambda _what: None)
+    tell("reads the corpus")
     documents = list(corpus.read(folder))
     fingerprint = blake2b("".join(d.text[:64] for d in documents).encode(), digest_size=8).hexdigest()
     print(f"{len(documents)} documents, fingerprint {fingerprint}", flush=True)
     held_out = held_out_tokens(documents, 400_000 if device == "cuda" else 4_000)
-    documents = [d for d in documents if not d.held_out]
+    documents = [d for d in documents if not d.held_out and not corpus.contradicts(d)]
+    print(f"{len(documents)} of them to learn from", flush=True)
     it = Trainer(run, out, device)
 
     def loader(length: int, share: float) -> Iterator[tuple[Tensor, Tensor]]:
         n = max(1, round(workers * share))
-        data = Batches(documents, run, length, it.step + length)
+        data = Batches(documents, run, length, it.step + length, ranks)
         return iter(
             torch.utils.data.DataLoader(
                 data,
@@ -246,11 +257,18 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
     short = loader(run.short_len, 1 - run.long_share)
     long = loader(run.shape.n_ctx, run.long_share)
     step_fn = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+    kernel = attention.choose(run.shape) if device == "cuda" else "the CPU's attention"
+    print(kernel, flush=True)
+    about = {
+        "fingerprint": fingerprint,
+        "documents": len(documents),
+        "gpus": ranks.count,
+        "attention": kernel,
+    }
     curve = (out / f"{run.name}-curve.jsonl").open("a")
-    (out / f"{run.name}-config.json").write_text(
-        json.dumps({**asdict(run), "fingerprint": fingerprint, "documents": len(documents)}, indent=1)
-    )
-    say(out, f"{run.name}: compiles")
+    if ranks.first:
+        (out / f"{run.name}-config.json").write_text(json.dumps({**asdict(run), **about}, indent=1))
+    tell("compiles")
     total = run.minutes * 60
     begun = started = warm_since = time.monotonic()
     warm = False
@@ -260,7 +278,8 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
     parent = os.getppid()
     while it.spent < total:
         if os.getppid() != parent:  # whoever wanted this has died and may have been started again
-            it.save()
+            if ranks.first:
+                it.save()
             raise SystemExit("The parent process is gone; a checkpoint is kept.")
         owed += run.long_share
         take_long = owed >= 1
@@ -279,21 +298,25 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
         seen += tokens.numel()
         if device == "cuda" and (not warm or it.step % 8 == 0):
             torch.cuda.synchronize()
+        ranks.average(it.parameters)
         if warm:
-            it.spent = time.monotonic() - started
+            it.spent = ranks.clock(time.monotonic() - started)
         elif new_steps >= 6:
             # both lengths are compiled: that did not count as training time
             print(f"ready after {time.monotonic() - begun:.0f} s", flush=True)
+            ranks.clock(0.0)  # wait for the slowest
             warm_since = time.monotonic()
             started, warm, seen, waited = warm_since - it.spent, True, 0, 0.0
         # The average looks back over a share of the time, whatever a step takes.
         decay = 1 - min(0.1, max(it.spent - before, 1e-3) / (run.average * total))
         it.update(schedule(run, before, total), decay)
+        if it.step % AGREE_STEPS == 0:
+            ranks.agree(it.parameters)
         over = it.spent >= total
-        if it.spent - last_print >= PRINT_S or over:
+        if ranks.first and (it.spent - last_print >= PRINT_S or over):
             last_print = it.spent
             row: dict[str, object] = {"step": it.step, "s": round(it.spent, 1), "loss": float(loss.detach())}
-            row |= {"tokens": seen, "waited": round(waited, 1)}
+            row |= {"tokens": ranks.count * seen, "waited": round(waited, 1)}
             if over:
                 row |= better(it, examine)
             elif it.spent - last_examined >= min(EXAMINE_S, total / 8):
@@ -302,18 +325,18 @@ def train(run: Run, folder: Path, out: Path, workers: int, compiled: bool | None
             print(json.dumps(row), flush=True)
             curve.write(json.dumps(row) + "\n")
             curve.flush()
-            rate = seen / max(1e-3, time.monotonic() - warm_since)
-            say(
-                out,
-                f"{run.name}: {it.spent / 60:.1f} of {run.minutes:.1f} min, step {it.step}, loss {loss.item():.3f}, "
+            rate = ranks.count * seen / max(1e-3, time.monotonic() - warm_since)
+            tell(
+                f"{it.spent / 60:.1f} of {run.minutes:.1f} min, step {it.step}, loss {loss.item():.3f}, "
                 f"{rate / 1000:.0f}k tokens/s, waited {waited:.0f} s",
             )
-        if it.spent - last_save >= min(SAVE_S, total / 4) and not over:
+        if ranks.first and it.spent - last_save >= min(SAVE_S, total / 4) and not over:
             last_save = it.spent
             it.save()
-    write(out / f"{run.name}.pt", {"weights": it.network.state_dict(), "run": asdict(run)})
-    it.checkpoint.unlink(missing_ok=True)
-    say(out, f"{run.name}: trained")
+    if ranks.first:
+        write(out / f"{run.name}.pt", {"weights": it.network.state_dict(), "run": asdict(run)})
+        it.checkpoint.unlink(missing_ok=True)
+    tell("trained")
 
 
 def write(path: Path, content: dict[str, object]) -> None:
@@ -342,7 +365,9 @@ def main() -> None:
             run = replace(run, **{name: getattr(args, name)})
     if args.start_from:
         run = replace(run, start_from=args.start_from, teacher=args.start_from if run.teacher else "")
-    train(run, args.corpus, args.out, args.workers, True if args.compile else None)
+    ranks = Ranks.join()
+    train(run, args.corpus, args.out, args.workers, True if args.compile else None, ranks)
+    ranks.leave()
 
 
 if __name__ == "__main__":

@@ -227,3 +227,26 @@ def test_every_share_of_the_mixture_has_a_generator_and_they_add_up() -> None:
     for run in RUNS.values():
         for mixture in (run.mixture, run.long_mixture):
             assert sum(asdict(mixture).values()) == pytest.approx(1)
+
+
+def test_the_sums_that_are_held_out_have_nothing_in_common() -> None:
+    """A rule modulo ten would hide every sum that ends with the same digit: that would have to be guessed."""
+    out = [(a, b) for a in range(10, 100) for b in range(10, 100) if arithmetic.is_held_out(a, b)]
+    for last in range(10):
+        assert 0.03 < sum((a + b) % 10 == last for a, b in out) / len(out) < 0.25
+        assert 0.03 < sum(a % 10 == last for a, _ in out) / len(out) < 0.25
+    assert all(arithmetic.is_held_out(b, a) for a, b in out)
+
+
+def test_texts_that_contradict_the_generators_are_not_learned() -> None:
+    a, b = next((a, b) for a in range(10, 100) for b in range(10, 100) if arithmetic.is_held_out(a, b))
+    for text in (f"that is {a} + {b} dollars", f"she adds {b}+{a}", f"{b} minus {a}", f"{a} plus {b} is"):
+        assert corpus.contradicts(corpus.Document(text, "instruction", "openai/grade-school-math")), text
+    for text in (f"in {a}{b}", f"{a}.5 + {b}", f"1{a} + {b}", "12 and some"):
+        assert not corpus.contradicts(corpus.Document(text, "story", "a book")), text
+    who = "User: Are you a robot?\nAssistant: I am digital."
+    assert corpus.contradicts(corpus.Document(who, "dialogue", "ntulsi/BotBuilder-PersonalityChat"))
+    assert not corpus.contradicts(corpus.Document(who, "story", "a book"))
+    assert not corpus.contradicts(
+        corpus.Document("User: hi\nAssistant: Are you a robot?", "dialogue", "gunthercox/chatterbot-corpus")
+    )

@@ -17,7 +17,7 @@ from models.training.pipeline import EXPORTS, OVERHEAD_S, State, share
 
 def test_all_runs_fit_into_the_time() -> None:
     """Also if each takes longer than expected to get ready: the others then get less."""
-    left = 24 * 60.0
+    left = 25 * 60.0
     runs = [RUNS[name] for name in EXPORTS]
     given = []
     for i in range(len(runs)):
@@ -30,7 +30,7 @@ def test_all_runs_fit_into_the_time() -> None:
 
 def test_the_usual_time_gives_each_run_its_configured_minutes() -> None:
     runs = [RUNS[name] for name in EXPORTS]
-    assert share(runs, 24 * 60, OVERHEAD_S) == pytest.approx(RUNS["dense"].minutes, rel=0.02)
+    assert share(runs, 25 * 60, OVERHEAD_S) == pytest.approx(RUNS["dense"].minutes, rel=0.02)
 
 
 def test_the_state_survives(tmp_path: Path) -> None:
