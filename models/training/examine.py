@@ -222,11 +222,13 @@ def varied_recall(c: Candidate, books: list[str], n_tokens: int, n_texts: int, u
     return share(right)
 
 
-def guide_score(c: Candidate, wrong: list[str] | None = None) -> Score:
-    """Questions about the program in phrasings that are kept for the examination."""
+def guide_score(c: Candidate, wrong: list[str] | None = None, fresh: bool = False) -> Score:
+    """Questions about the program in phrasings that are kept for the examination.
+
+    ``fresh``: those of somebody who did not know the phrasings for training."""
     right: list[bool] = []
     for entry in guide.entries():
-        for question in entry.test:
+        for question in entry.fresh if fresh else entry.test:
             answer = c.reply([Turn("user", question)])
             right.append(guide.is_right(entry, answer))
             if wrong is not None and not right[-1]:
@@ -324,6 +326,7 @@ def lines(folder: Path | None, quick: bool, wrong: list[str]) -> list[Line]:
         Line("varied recall at 2000", lambda c: varied_recall(c, prose, 2000, n)),
         Line("recall after an update, 2000", lambda c: varied_recall(c, prose, 2000, 2 * n, update=True)),
         Line("guide", lambda c: guide_score(c, wrong)),
+        Line("guide, asked by others", lambda c: guide_score(c, wrong, fresh=True)),
         Line("two-digit sums", lambda c: sums(c, 100 if quick else 300)),
         Line("knows its limits", modest),
         Line("no loops", lambda c: no_loops(c, 40 if quick else 200)),

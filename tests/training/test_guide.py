@@ -99,6 +99,8 @@ def test_there_are_enough_phrasings(entries: tuple[guide.Entry, ...]) -> None:
     assert not {e.id: len(set(e.ask)) for e in entries if len(set(e.ask)) < 25}
     assert all(len(e.test) >= 2 for e in entries)
     assert sum(len(e.test) for e in entries) >= 200
+    assert all(len(e.fresh) == 2 for e in entries)
+    assert len({e.id for e in entries}) == len(entries)
 
 
 def test_no_question_of_the_examination_is_trained_on(entries: tuple[guide.Entry, ...]) -> None:
@@ -108,7 +110,7 @@ def test_no_question_of_the_examination_is_trained_on(entries: tuple[guide.Entry
         return re.sub(r"\W+", " ", text.lower()).strip()
 
     trained = {bare(a) for e in entries for a in e.ask}
-    tests = [bare(t) for e in entries for t in e.test]
+    tests = [bare(t) for e in entries for t in (*e.test, *e.fresh)]
     assert not trained & set(tests)
     assert len(tests) == len(set(tests))
 

@@ -12,6 +12,9 @@ from random import Random
 from models.training.chatml import Turn
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide.toml"
+DATA = Path(__file__).parents[1] / "data"
+OFTEN = 4
+"""How often a phrasing that somebody wrote is taken against one that was put together from pieces."""
 
 
 _DO = (
@@ -39,6 +42,8 @@ class Entry:
     """Phrasings for training."""
     test: tuple[str, ...]
     """Phrasings for the examination only."""
+    fresh: tuple[str, ...]
+    """The same by somebody who did not know the phrasings for training."""
     answer: tuple[str, ...]
     key: str
     """What a right answer must contain (case does not matter; ``|`` separates alternatives)."""
@@ -58,7 +63,7 @@ def spelled_out(text: str) -> list[str]:
     return made
 
 
-def phrasings(row: dict[str, list[str]], forbidden: set[str]) -> tuple[str, ...]:
+def phrasings(row: dict[str, list[str]], more: list[str], forbidden: set[str]) -> tuple[str, ...]:
     """Every training phrasing of a row of the file, without those of the examination (of any row)."""
     made = [
         f.format(t=t)
@@ -68,9 +73,10 @@ def phrasings(row: dict[str, list[str]], forbidden: set[str]) -> tuple[str, ...]
     ]
     made = [m[0].upper() + m[1:] for m in made]
     asked = [spelled_out(text) for text in row["ask"]]
-    plain = [texts[0] for texts in asked if len(texts) == 1]  # the usual questions, twice as often
+    plain = [*(texts[0] for texts in asked if len(texts) == 1), *more]
     many = [text for texts in asked for text in texts]
-    return tuple(p for p in (*plain, *dict.fromkeys([*many, *made])) if _bare(p) not in forbidden)
+    every = (*plain * (OFTEN - 1), *dict.fromkeys([*many, *more, *made]))
+    return tuple(p for p in every if _bare(p) not in forbidden)
 
 
 def _bare(text: str) -> str:
@@ -80,11 +86,20 @@ def _bare(text: str) -> str:
 @cache
 def entries() -> tuple[Entry, ...]:
     """The guide."""
-    with GUIDE.open("rb") as file:
-        rows = tomllib.load(file)["entry"]
-    forbidden = {_bare(t) for r in rows for t in r["test"]}
+    rows = tomllib.loads(GUIDE.read_text())["entry"]
+    more = tomllib.loads((DATA / "phrasings.toml").read_text())
+    fresh = tomllib.loads((DATA / "fresh.toml").read_text())
+    forbidden = {_bare(t) for r in rows for t in (*r["test"], *fresh[r["id"]])}
     return tuple(
-        Entry(r["id"], phrasings(r, forbidden), tuple(r["test"]), tuple(r["answer"]), r["key"]) for r in rows
+        Entry(
+            r["id"],
+            phrasings(r, more[r["id"]], forbidden),
+            tuple(r["test"]),
+            tuple(fresh[r["id"]]),
+            tuple(r["answer"]),
+            r["key"],
+        )
+        for r in rows
     )
 
 

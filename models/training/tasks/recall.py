@@ -90,7 +90,7 @@ def pasted(rng: Random, n_chars: int, filler: Filler) -> list[Turn]:
     pieces: list[Part] = []
     k = 0
     told: list[tuple[float, str]] = [(d, f.tell(rng)) for d, f in zip(depths, facts, strict=True)]
-    if rng.random() < 0.3:  # some facts are corrected further down
+    if rng.random() < 0.45:  # some facts are corrected further down
         for i in rng.sample(range(len(facts)), rng.randrange(1, max(2, len(facts) // 2))):
             current[i], sentence = facts[i].change(rng)
             told.append((rng.uniform(depths[i], 1.0), sentence))
