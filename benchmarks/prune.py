@@ -40,8 +40,8 @@ from quantize.native.attention_mass import Watched
 from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe
 from quantize.prune.policy import POLICIES, policy
 from quantize.prune.prune import plan_prune, write_pruned
-from quantize.prune.rope import rope_of
 from quantize.prune.selection import Request
+from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 

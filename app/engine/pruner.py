@@ -38,8 +38,8 @@ from quantize.native.attention_mass import Watched
 from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe, watching_context
 from quantize.prune.policy import DEFAULT, FALLBACK, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
-from quantize.prune.rope import rope_of
 from quantize.prune.selection import Request
+from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 
 N_PROBE = 32

@@ -164,8 +164,8 @@ class PrunedSubject(Subject):
         from quantize.prune.observe import REQUEST, Text, extra_cells, observe, watching_context
         from quantize.prune.policy import policy
         from quantize.prune.prune import plan_prune, write_pruned
-        from quantize.prune.rope import rope_of
         from quantize.prune.selection import Request
+        from quantize.rope import rope_of
 
         bench, chosen = self.bench, policy(self._setting.policy)
         observed = None

@@ -260,31 +260,3 @@ bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp
     }
     return word == words_end && !low.short_of && !escapes.short_of && escapes.at == escapes.end;
 }
-
-/* ---------------------------------------------------------------- rotary positions */
-
-void st_park_rope(float *x, int64_t n, int64_t n_head, int64_t head_dim, int64_t n_pairs, const float *cosine,
-                  const float *sine, bool halves, bool back) {
-    const float sign = back ? -1.0f : 1.0f;
-    for (int64_t i = 0; i < n; i++) {
-        const float *c = cosine + i * n_pairs;
-        const float *s = sine + i * n_pairs;
-        for (int64_t h = 0; h < n_head; h++) {
-            float *head = x + (i * n_head + h) * head_dim;
-            if (halves) {
-                float *other = head + n_pairs;
-                for (int64_t j = 0; j < n_pairs; j++) {
-                    const float a = head[j], b = other[j], t = s[j] * sign;
-                    head[j] = a * c[j] - b * t;
-                    other[j] = a * t + b * c[j];
-                }
-            } else {
-                for (int64_t j = 0; j < n_pairs; j++) {
-                    const float a = head[2 * j], b = head[2 * j + 1], t = s[j] * sign;
-                    head[2 * j] = a * c[j] - b * t;
-                    head[2 * j + 1] = a * t + b * c[j];
-                }
-            }
-        }
-    }
-}

@@ -1,4 +1,4 @@
-/* Numbers of a parked cache: quantized, entropy-coded, and turned by their position.
+/* Numbers of a parked cache: quantized and entropy-coded.
  *
  * Range variant of asymmetric numeral systems (rANS, Duda, arXiv:1311.2540): a state x of 32 bits; symbol s
  * with frequency f of 2^12 and the sum c of the frequencies before it makes
@@ -48,11 +48,5 @@ ST_API int64_t st_park_encode(const int32_t *z, int64_t n, int64_t n_comp, const
  * arrays is touched whatever it holds. */
 ST_API bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp, const uint8_t *table,
                            const uint8_t *shift, const st_park_tables *tables, int32_t *z);
-
-/* Turn pairs of values by angles: cosine and sine have n_pairs values for each of the n rows. A row has
- * n_head heads of head_dim values, of which the first 2 * n_pairs turn. Pair j is (j, j + n_pairs) if
- * `halves`, else (2 j, 2 j + 1). `back` turns the other way. */
-ST_API void st_park_rope(float *x, int64_t n, int64_t n_head, int64_t head_dim, int64_t n_pairs,
-                         const float *cosine, const float *sine, bool halves, bool back);
 
 #endif

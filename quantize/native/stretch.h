@@ -5,7 +5,8 @@
  *   rows_*.c         reading rows, one file per instruction set
  *   tq.h             TurboQuant's formats; tq_*.c write and read them, one file per instruction set
  *   hadamard*.c      the rotation that llama.cpp applies before it writes a quantized cache
- *   park.h           parked caches: quantized, entropy-coded (rANS), positions turned back
+ *   rope.c           positions taken out of K and put back
+ *   park.h           parked caches: quantized, entropy-coded (rANS)
  *   register.c       TurboQuant's types written into the free slots of ggml's tables (tables.c checks them)
  *
  * Rules of the library: no global state that is written after st_init() except what is atomic or

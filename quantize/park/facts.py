@@ -7,13 +7,12 @@ from pathlib import Path
 from quantize.errors import StateError
 from quantize.geometry import Geometry
 from quantize.llama import Model
-from quantize.park import rans
 from quantize.park.embedding import Embedding
 from quantize.park.fingerprint import fingerprint
 from quantize.park.parking import ModelFacts
 from quantize.park.plain import Frame
 from quantize.park.profile import Profile
-from quantize.park.rope import NO_ROPE, rope_of
+from quantize.rope import rope_of
 
 
 def profile_path(directory: Path, mark: str) -> Path:
@@ -28,7 +27,6 @@ def facts_of(model: Model, geometry: Geometry, calibrations: Path) -> ModelFacts
         OSError: if the model's file cannot be read any more.
     """
     mark = fingerprint(model.path)
-    rope = NO_ROPE if rans.obstacle() else rope_of(model)
     try:
         embedding = Embedding(model)
     except (StateError, OSError, ValueError):
@@ -37,4 +35,4 @@ def facts_of(model: Model, geometry: Geometry, calibrations: Path) -> ModelFacts
         profile = Profile.load(profile_path(calibrations, mark), mark)
     except (StateError, OSError):
         profile = None
-    return ModelFacts(mark, Frame(geometry, rope), embedding, profile)
+    return ModelFacts(mark, Frame(geometry, rope_of(model)), embedding, profile)

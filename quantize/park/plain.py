@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quantize import ggml
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
-from quantize.park.rope import Rope
+from quantize.rope import Rope
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import (
     CELL_SIZE,

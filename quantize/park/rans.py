@@ -34,8 +34,7 @@ def _functions() -> Any:
     found.st_park_encode.restype = i64
     found.st_park_decode.argtypes = (p, i64, i64, i64, p, p, p, p)
     found.st_park_decode.restype = ctypes.c_bool
-    found.st_park_rope.argtypes = (p, i64, i64, i64, i64, p, p, ctypes.c_bool, ctypes.c_bool)
-    for name in ("quantize", "dequantize", "count", "rope"):
+    for name in ("quantize", "dequantize", "count"):
         getattr(found, f"st_park_{name}").restype = None
     return found, ""
 

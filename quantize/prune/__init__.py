@@ -1,7 +1,7 @@
 """Fewer tokens in the cache: which ones to keep, and a saved state with only those.
 
 - ``policy.py``: what a policy is; one file per policy beside it, ``policies.py`` lists them
-- ``layer.py``: K and V of one layer as a policy sees them; ``rope.py``: positions taken out of K
+- ``layer.py``: K and V of one layer as a policy sees them
 - ``observe.py``: attention seen by reading a part of the text, or all of it, once more
 - ``selection.py``: from scores to cells, with what is protected
 - ``prune.py``: the whole: score, select, write the smaller state

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quantize import ggml
 from quantize.geometry import LayerHeads
 from quantize.native.attention_mass import Seen
-from quantize.prune.rope import NO_ROPE, Rope
+from quantize.rope import NO_ROPE, Rope
 from quantize.rotation import hadamard
 from quantize.state import Rows, SavedState
 

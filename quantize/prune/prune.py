@@ -23,8 +23,8 @@ from quantize.geometry import Geometry
 from quantize.prune.layer import Layer, gather_heads, read_heads, turns
 from quantize.prune.observe import Observed
 from quantize.prune.policy import Policy
-from quantize.prune.rope import NO_ROPE, Rope
 from quantize.prune.selection import Request, agreed, cell_positions, choose
+from quantize.rope import NO_ROPE, Rope
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import CELL_SIZE, HEADER_SIZE, Rows, RowShape, SavedState, part_size, write_rows_header
 

@@ -13,8 +13,8 @@ from quantize.park.codec import CODECS
 from quantize.park.parking import ModelFacts
 from quantize.park.plain import SIDES, Frame, Target
 from quantize.park.profile import Point, Profile
-from quantize.park.rope import Rope
 from quantize.park.transform import TransformCodec
+from quantize.rope import Rope
 from quantize.state import SavedState
 
 N_VOCAB = 64

@@ -16,8 +16,8 @@ from quantize.prune.merge import merged
 from quantize.prune.observe import Observed, Text, extra_cells, observe, watching_context
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
-from quantize.prune.rope import rope_of
 from quantize.prune.selection import Request
+from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 from tests.quantize.conftest import Engine, save
 

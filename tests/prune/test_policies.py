@@ -13,8 +13,8 @@ import quantize.prune.policies  # noqa: F401
 from quantize.errors import StateError, UsageError
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
-from quantize.prune.rope import Rope
 from quantize.prune.selection import Request
+from quantize.rope import Rope
 from quantize.state import SavedState, read_state
 from tests.prune.made import TYPES, Case
 from tests.quantize import handmade
@@ -152,23 +152,6 @@ def test_knorm_keeps_small_keys_and_streaming_the_newest() -> None:
     norms = np.linalg.norm(layer.k[0], axis=1)
     assert policy("knorm").score(layer)[0].argmax() == norms.argmin()
     assert policy("streaming").score(layer)[0].argmax() == 49
-
-
-def test_rope_is_taken_out() -> None:
-    """Products of turned vectors depend on the distance alone, and turning back gives what was there."""
-    rng = np.random.default_rng(0)
-    for halves in (False, True):
-        rope = Rope(n_rot=32, halves=halves)
-        x = rng.normal(size=(1, 6, 64)).astype(np.float32)
-        at = np.arange(6, dtype=np.int32) * 7
-        angles = rope.angles(at, 64)
-        turned = rope.turned(x, np.cos(angles), np.sin(angles))
-        assert not np.allclose(turned, x)
-        np.testing.assert_allclose(rope.without_positions(turned, at), x, atol=1e-5)
-        same = np.repeat(x[:, :1], 6, axis=1)
-        turned = rope.turned(same, np.cos(angles), np.sin(angles))[0]
-        products = turned @ turned.T
-        np.testing.assert_allclose(np.diag(products, 1), products[0, 1], rtol=1e-4)
 
 
 def test_a_head_that_ends_inside_a_block_is_written_again() -> None:
