@@ -1,6 +1,7 @@
 """What parking a conversation costs: bytes for a loss, seconds, and what survives a fault.
 
-    python -m benchmarks.park [MODEL] [--calibrations DIR] [--tokens 3000 8000] [--faults 1000]
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.park [MODEL] [--calibrations DIR]
+                                [--tokens 3000 8000] [--faults 1000]
 
 Calibrate the model first. Seconds are those of the processor, of all threads together: they hardly depend on
 what else the machine does. ``--faults`` flips bits, cuts files and kills a writing process.
@@ -9,7 +10,6 @@ what else the machine does. ``--faults`` flips bits, cuts files and kills a writ
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import statistics
 import subprocess
@@ -195,7 +195,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--faults", type=int, default=0)
     args = parser.parse_args()
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     send_log_to(lambda _level, _text: None)
     path = resolve(args.model)
     geometry = read_shape(read_header(path)).geometry()

@@ -24,6 +24,9 @@ from quantize.native import require_types
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
 
+F16 = 1
+"""ggml's id of f16."""
+
 N_TYPES = 43
 """Entries of ggml's type table in the verified version; an id beyond it is never looked up."""
 
@@ -93,13 +96,16 @@ def row_format(type_id: int) -> RowFormat:
     if traits.blck_size <= 0 or traits.type_size == 0:
         raise CacheTypeError(f"ggml has no type with the id {type_id}.")
     cpu = ctypes.cast(_get_traits_cpu(type_id), ctypes.POINTER(_TraitsCpu)).contents
+    to_float = traits.to_float
+    if type_id == F16:  # the processor's own version; the table's is one value after the other
+        to_float = ctypes.cast(LIB.ggml_cpu_fp16_to_fp32, ctypes.c_void_p).value
     return RowFormat(
         type_id,
         (traits.type_name or b"").decode("ascii", "replace"),
         traits.blck_size,
         traits.type_size,
         bool(traits.is_quantized),
-        _ToFloat(traits.to_float) if traits.to_float else None,
+        _ToFloat(to_float) if to_float else None,
         _ToFloat(cpu.from_float) if cpu.from_float else None,
     )
 

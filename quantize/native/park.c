@@ -1,63 +1,7 @@
-/* Numbers of a parked cache; see park.h. */
+/* Coding the numbers of a parked cache; see park.h. */
 #include "park.h"
 
-#include <math.h>
 #include <string.h>
-
-static inline int32_t clamp_symbol(int32_t v) {
-    return v < -ST_PARK_MAX ? -ST_PARK_MAX : v > ST_PARK_MAX ? ST_PARK_MAX : v;
-}
-
-/* floor(z / 2^shift). GCC and Clang shift copies of the sign in; a branch on the sign, which no processor can
- * predict, would take longer than all the rest. */
-static inline int32_t high_part(int32_t z, uint8_t shift) {
-    return z >> shift;
-}
-
-/* ---------------------------------------------------------------- values and numbers */
-
-enum { TILE = 16 }; /* rows that are transposed at once */
-
-void st_park_quantize(const float *y, int64_t n, int64_t n_comp, float inv_step, float bias, int32_t *z) {
-    for (int64_t first = 0; first < n; first += TILE) {
-        const int64_t last = first + TILE < n ? first + TILE : n;
-        for (int64_t c = 0; c < n_comp; c++) {
-            for (int64_t i = first; i < last; i++) {
-                const float v = y[i * n_comp + c] * inv_step;
-                const float a = fabsf(v) + bias;
-                const int32_t m = a < 0x1p30f ? (int32_t)a : 1 << 30; /* NaN takes the largest, too */
-                z[c * n + i] = v < 0 ? -m : m;
-            }
-        }
-    }
-}
-
-void st_park_dequantize(const int32_t *z, int64_t n, int64_t n_comp, float step, const float *delta1,
-                        const float *delta2, float *y) {
-    for (int64_t first = 0; first < n; first += TILE) {
-        const int64_t last = first + TILE < n ? first + TILE : n;
-        for (int64_t c = 0; c < n_comp; c++) {
-            const float one = (1.0f + delta1[c]) * step;
-            const float more = delta2[c] * step;
-            for (int64_t i = first; i < last; i++) {
-                const int32_t v = z[c * n + i];
-                const float m = (float)(v < 0 ? -(int64_t)v : v);
-                const float a = m > 1.0f ? m * step + more : m * one;
-                y[i * n_comp + c] = v < 0 ? -a : a;
-            }
-        }
-    }
-}
-
-void st_park_count(const int32_t *z, int64_t n, int64_t n_comp, const uint8_t *shift, uint32_t *counts) {
-    memset(counts, 0, (size_t)n_comp * ST_PARK_SYMBOLS * sizeof *counts);
-    for (int64_t c = 0; c < n_comp; c++) {
-        uint32_t *row = counts + c * ST_PARK_SYMBOLS;
-        for (int64_t i = 0; i < n; i++) {
-            row[clamp_symbol(high_part(z[c * n + i], shift[c])) + ST_PARK_MAX]++;
-        }
-    }
-}
 
 /* ---------------------------------------------------------------- what is not entropy-coded */
 
@@ -133,7 +77,57 @@ static inline uint32_t get_varint(byte_reader *r) {
  * and the escapes to the end. */
 enum { HEADER = 8 + 4 * ST_PARK_STATES };
 
-static const uint32_t LOWEST = 1u << 16;
+#define LOWEST (1u << 16)
+
+/* Let x[n % ST_PARK_STATES] become x[0]: number i of a code belongs to state i % ST_PARK_STATES, and with the
+ * states in the order in which they are needed next the compiler keeps them in registers. */
+static inline void rotate(uint32_t *x, int64_t n) {
+    uint32_t turned[ST_PARK_STATES];
+    for (int s = 0; s < ST_PARK_STATES; s++) {
+        turned[s] = x[(s + n) % ST_PARK_STATES];
+    }
+    memcpy(x, turned, sizeof turned);
+}
+
+typedef struct encoder {
+    uint8_t *word; /* the words grow down from here */
+    uint32_t x[ST_PARK_STATES];
+} encoder;
+
+static inline void encode_one(encoder *e, int s, int32_t symbol, const uint16_t *freq, const uint16_t *cum) {
+    const uint32_t f = freq[symbol];
+    uint32_t x = e->x[s];
+    if (x >= (uint64_t)f << (32 - ST_PARK_PROB_BITS)) {
+        e->word -= 2;
+        e->word[0] = (uint8_t)x;
+        e->word[1] = (uint8_t)(x >> 8);
+        x >>= 16;
+    }
+    e->x[s] = ((x / f) << ST_PARK_PROB_BITS) + x % f + cum[symbol];
+}
+
+typedef struct decoder {
+    const uint8_t *word, *end;
+    uint32_t x[ST_PARK_STATES];
+    bool short_of; /* asked for more words than there are */
+} decoder;
+
+static inline int32_t decode_one(decoder *d, int s, const uint16_t *freq, const uint16_t *cum,
+                                 const uint8_t *slots) {
+    const uint32_t slot = d->x[s] & (ST_PARK_PROB_SUM - 1);
+    const uint8_t symbol = slots[slot];
+    uint32_t x = freq[symbol] * (d->x[s] >> ST_PARK_PROB_BITS) + slot - cum[symbol];
+    if (x < LOWEST) {
+        if (d->word == d->end) {
+            d->short_of = true;
+        } else {
+            x = x << 16 | (uint32_t)d->word[0] | (uint32_t)d->word[1] << 8;
+            d->word += 2;
+        }
+    }
+    d->x[s] = x;
+    return (int32_t)symbol - ST_PARK_MAX;
+}
 
 int64_t st_park_bound(int64_t n, int64_t n_comp, const uint8_t *shift) {
     int64_t low = 0;
@@ -149,28 +143,23 @@ int64_t st_park_encode(const int32_t *z, int64_t n, int64_t n_comp, const uint8_
     const int64_t total = n * n_comp;
     /* The decoder reads forwards what is written backwards: the words grow down from here. */
     uint8_t *const words_end = out + HEADER + 2 * (total + 2);
-    uint8_t *word = words_end;
-    uint32_t x[ST_PARK_STATES];
-    for (int s = 0; s < ST_PARK_STATES; s++) {
-        x[s] = LOWEST;
-    }
+    encoder e = {words_end, {LOWEST, LOWEST, LOWEST, LOWEST}};
     for (int64_t c = n_comp - 1; c >= 0; c--) {
         const uint16_t *freq = tables->freq + table[c] * ST_PARK_SYMBOLS;
         const uint16_t *cum = tables->cum + table[c] * ST_PARK_SYMBOLS;
-        for (int64_t i = n - 1; i >= 0; i--) {
-            const int32_t symbol = clamp_symbol(high_part(z[c * n + i], shift[c])) + ST_PARK_MAX;
-            const uint32_t f = freq[symbol];
-            const int s = (int)((c * n + i) % ST_PARK_STATES);
-            uint32_t state = x[s];
-            if (state >= (uint64_t)f << (32 - ST_PARK_PROB_BITS)) {
-                word -= 2;
-                word[0] = (uint8_t)state;
-                word[1] = (uint8_t)(state >> 8);
-                state >>= 16;
+        const int32_t *row = z + c * n;
+        int64_t i = n - 1;
+        for (; i >= ST_PARK_STATES - 1; i -= ST_PARK_STATES) {
+            for (int s = 0; s < ST_PARK_STATES; s++) {
+                encode_one(&e, ST_PARK_STATES - 1 - s, st_park_symbol(row[i - s], shift[c]), freq, cum);
             }
-            x[s] = ((state / f) << ST_PARK_PROB_BITS) + state % f + cum[symbol];
+        }
+        for (; i >= 0; i--) {
+            encode_one(&e, ST_PARK_STATES - 1, st_park_symbol(row[i], shift[c]), freq, cum);
+            rotate(e.x, ST_PARK_STATES - 1);
         }
     }
+    uint8_t *const word = e.word;
     const int64_t n_word_bytes = words_end - word;
     memmove(out + HEADER, word, (size_t)n_word_bytes);
     bit_writer low = {out + HEADER + n_word_bytes, 0, 0};
@@ -186,7 +175,7 @@ int64_t st_park_encode(const int32_t *z, int64_t n, int64_t n_comp, const uint8_
     const int64_t n_low = at - (out + HEADER + n_word_bytes);
     for (int64_t c = 0; c < n_comp; c++) {
         for (int64_t i = 0; i < n; i++) {
-            const int32_t v = high_part(z[c * n + i], shift[c]);
+            const int32_t v = st_park_high(z[c * n + i], shift[c]);
             if (v <= -ST_PARK_MAX || v >= ST_PARK_MAX) {
                 at = put_varint(at, (uint32_t)(v < 0 ? -v : v) - ST_PARK_MAX);
             }
@@ -196,7 +185,7 @@ int64_t st_park_encode(const int32_t *z, int64_t n, int64_t n_comp, const uint8_
     const uint32_t low_bytes = (uint32_t)n_low;
     memcpy(out, &n_words, 4);
     memcpy(out + 4, &low_bytes, 4);
-    memcpy(out + 8, x, sizeof x);
+    memcpy(out + 8, e.x, sizeof e.x);
     return at - out;
 }
 
@@ -212,8 +201,8 @@ bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp
     if (HEADER + 2 * (int64_t)n_words + (int64_t)n_low > size) {
         return false;
     }
-    const uint8_t *word = data + HEADER;
-    const uint8_t *const words_end = word + 2 * (int64_t)n_words;
+    const uint8_t *const words = data + HEADER;
+    decoder d = {words, words + 2 * (int64_t)n_words, {x[0], x[1], x[2], x[3]}, false};
     for (int64_t c = 0; c < n_comp; c++) {
         if (table[c] >= tables->n_tables || shift[c] > ST_PARK_MAX_SHIFT) {
             return false;
@@ -221,29 +210,28 @@ bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp
         const uint16_t *freq = tables->freq + table[c] * ST_PARK_SYMBOLS;
         const uint16_t *cum = tables->cum + table[c] * ST_PARK_SYMBOLS;
         const uint8_t *slots = tables->slot + (int64_t)table[c] * ST_PARK_PROB_SUM;
-        for (int64_t i = 0; i < n; i++) {
-            const int s = (int)((c * n + i) % ST_PARK_STATES);
-            const uint32_t slot = x[s] & (ST_PARK_PROB_SUM - 1);
-            const uint8_t symbol = slots[slot];
-            uint32_t state = freq[symbol] * (x[s] >> ST_PARK_PROB_BITS) + slot - cum[symbol];
-            if (state < LOWEST) {
-                if (word == words_end) {
-                    return false;
-                }
-                state = state << 16 | (uint32_t)word[0] | (uint32_t)word[1] << 8;
-                word += 2;
+        int32_t *row = z + c * n;
+        int64_t i = 0;
+        for (; i + ST_PARK_STATES <= n; i += ST_PARK_STATES) {
+            for (int s = 0; s < ST_PARK_STATES; s++) {
+                row[i + s] = decode_one(&d, s, freq, cum, slots);
             }
-            x[s] = state;
-            z[c * n + i] = (int32_t)symbol - ST_PARK_MAX;
         }
-    }
-    for (int s = 0; s < ST_PARK_STATES; s++) { /* where the encoder began */
-        if (x[s] != LOWEST) {
+        for (; i < n; i++) {
+            row[i] = decode_one(&d, 0, freq, cum, slots);
+            rotate(d.x, 1);
+        }
+        if (d.short_of) {
             return false;
         }
     }
-    byte_reader low = {words_end, words_end + n_low, 0, 0, false};
-    byte_reader escapes = {words_end + n_low, data + size, 0, 0, false};
+    for (int s = 0; s < ST_PARK_STATES; s++) { /* where the encoder began */
+        if (d.x[s] != LOWEST) {
+            return false;
+        }
+    }
+    byte_reader low = {d.end, d.end + n_low, 0, 0, false};
+    byte_reader escapes = {d.end + n_low, data + size, 0, 0, false};
     for (int64_t c = 0; c < n_comp; c++) {
         for (int64_t i = 0; i < n; i++) {
             int64_t v = z[c * n + i];
@@ -258,5 +246,5 @@ bool st_park_decode(const uint8_t *data, int64_t size, int64_t n, int64_t n_comp
             z[c * n + i] = v < -(1 << 30) ? -(1 << 30) : v > 1 << 30 ? 1 << 30 : (int32_t)v;
         }
     }
-    return word == words_end && !low.short_of && !escapes.short_of && escapes.at == escapes.end;
+    return d.word == d.end && !low.short_of && !escapes.short_of && escapes.at == escapes.end;
 }

@@ -1,4 +1,4 @@
-/* Numbers of a parked cache: quantized and entropy-coded.
+/* Entropy coding of the numbers that park_rows.h makes of a cache.
  *
  * Range variant of asymmetric numeral systems (rANS, Duda, arXiv:1311.2540): a state x of 32 bits; symbol s
  * with frequency f of 2^12 and the sum c of the frequencies before it makes
@@ -26,15 +26,17 @@ typedef struct st_park_tables {
     int64_t n_tables;
 } st_park_tables;
 
-/* z[c][i] = sign(y) * floor(|y[i][c]| * inv_step + bias); magnitudes are limited to 2^30. */
-ST_API void st_park_quantize(const float *y, int64_t n, int64_t n_comp, float inv_step, float bias, int32_t *z);
+/* floor(z / 2^shift). GCC and Clang shift copies of the sign in; a branch on the sign, which no processor can
+ * predict, would take longer than all the rest. */
+static inline int32_t st_park_high(int32_t z, uint8_t shift) {
+    return z >> shift;
+}
 
-/* y[i][c] = sign(z) * (|z| + delta) * step; delta1[c] for |z| = 1, delta2[c] for more; 0 stays 0. */
-ST_API void st_park_dequantize(const int32_t *z, int64_t n, int64_t n_comp, float step, const float *delta1,
-                               const float *delta2, float *y);
-
-/* counts[c][s]: how often component c has symbol s - ST_PARK_MAX after its low shift[c] bits are cut off. */
-ST_API void st_park_count(const int32_t *z, int64_t n, int64_t n_comp, const uint8_t *shift, uint32_t *counts);
+/* The symbol of a number, 0 to ST_PARK_SYMBOLS - 1. */
+static inline int32_t st_park_symbol(int32_t z, uint8_t shift) {
+    const int32_t v = st_park_high(z, shift);
+    return (v < -ST_PARK_MAX ? -ST_PARK_MAX : v > ST_PARK_MAX ? ST_PARK_MAX : v) + ST_PARK_MAX;
+}
 
 /* Bytes that st_park_encode() needs at most for these numbers. */
 ST_API int64_t st_park_bound(int64_t n, int64_t n_comp, const uint8_t *shift);

@@ -6,7 +6,8 @@
  *   tq.h             TurboQuant's formats; tq_*.c write and read them, one file per instruction set
  *   hadamard*.c      the rotation that llama.cpp applies before it writes a quantized cache
  *   rope.c           positions taken out of K and put back
- *   park.h           parked caches: quantized, entropy-coded (rANS)
+ *   park_rows.h      parked caches: rows centred and quantized; product.h: what is between the two
+ *   park.h           parked caches: entropy coding (rANS)
  *   register.c       TurboQuant's types written into the free slots of ggml's tables (tables.c checks them)
  *
  * Rules of the library: no global state that is written after st_init() except what is atomic or

@@ -1,4 +1,4 @@
-"""Quantizing and entropy coding of components, by the native library (``native/park.h``)."""
+"""Quantizing and entropy coding of components, by the native library (``native/park_rows.h``, ``park.h``)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ MAX_SHIFT = 24
 @functools.cache
 def _functions() -> Any:
     found, status = native.load()
-    if found is None or not hasattr(found, "st_park_encode"):
+    if found is None or not hasattr(found, "st_park_centre"):
         return None, status.reason or native.NOT_BUILT
     p, i64, f32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
     found.st_park_quantize.argtypes = (p, i64, i64, f32, f32, p)
     found.st_park_dequantize.argtypes = (p, i64, i64, f32, p, p, p)
+    found.st_park_squares.argtypes = (p, i64, i64, p)
     found.st_park_count.argtypes = (p, i64, i64, p, p)
     found.st_park_bound.argtypes = (i64, i64, p)
     found.st_park_bound.restype = i64
@@ -34,8 +35,12 @@ def _functions() -> Any:
     found.st_park_encode.restype = i64
     found.st_park_decode.argtypes = (p, i64, i64, i64, p, p, p, p)
     found.st_park_decode.restype = ctypes.c_bool
-    for name in ("quantize", "dequantize", "count"):
+    found.st_park_centre.argtypes = (p, i64, i64, f32, p, i64, p)
+    found.st_park_uncentre.argtypes = (p, i64, i64, f32, p, i64, p)
+    found.st_product.argtypes = (p, p, p, i64, i64, i64, p)
+    for name in ("quantize", "squares", "dequantize", "count", "centre", "uncentre"):
         getattr(found, f"st_park_{name}").restype = None
+    found.st_product.restype = None
     return found, ""
 
 
@@ -57,34 +62,38 @@ def functions() -> Any:
 
 
 def quantize(y: NDArray[np.float32], step: float) -> Numbers:
-    """``y`` of shape (tokens, components) in whole steps."""
-    y = np.ascontiguousarray(y, np.float32)
-    z = np.empty((y.shape[1], y.shape[0]), np.int32)
-    functions().st_park_quantize(y.ctypes.data, *y.shape, 1 / step, BIAS, z.ctypes.data)
+    """``y``, contiguous and of shape (components, tokens), in whole steps."""
+    z = np.empty(y.shape, np.int32)
+    functions().st_park_quantize(y.ctypes.data, y.shape[1], len(y), 1 / step, BIAS, z.ctypes.data)
     return z
 
 
 def dequantize(
     z: Numbers, step: float, table: NDArray[np.uint8], shift: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """The values in the middle of what was quantized to ``z``; shape (tokens, components)."""
+    """The values in the middle of what was quantized to ``z``; its shape."""
     known = library()
     inside = (shift == 0).astype(np.float32)
     delta1 = np.ascontiguousarray(known.delta1[table] * inside)
     delta2 = np.ascontiguousarray(known.delta2[table] * inside)
-    y = np.empty((z.shape[1], z.shape[0]), np.float32)
+    y = np.empty(z.shape, np.float32)
     functions().st_park_dequantize(
-        z.ctypes.data, *y.shape, step, delta1.ctypes.data, delta2.ctypes.data, y.ctypes.data
+        z.ctypes.data, z.shape[1], len(z), step, delta1.ctypes.data, delta2.ctypes.data, y.ctypes.data
     )
     return y
+
+
+def squares(z: Numbers) -> NDArray[np.float32]:
+    """The sum of the squares of each component."""
+    found = np.empty(len(z), np.float32)
+    functions().st_park_squares(z.ctypes.data, z.shape[1], len(z), found.ctypes.data)
+    return found
 
 
 def choose(z: Numbers) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """For each component the table and the shift that code it best, and the bits that takes."""
     known = library()
-    values = z.astype(np.float32)
-    squares = np.einsum("ci,ci->c", values, values) / max(z.shape[1], 1)
-    width = np.sqrt(np.maximum(squares, 1e-9))
+    width = np.sqrt(np.maximum(squares(z) / max(z.shape[1], 1), 1e-9))
     shift = np.ceil(np.clip(np.log2(width / WIDEST), 0, MAX_SHIFT)).astype(np.uint8)
     counts = np.empty((len(z), SYMBOLS), np.uint32)
     functions().st_park_count(z.ctypes.data, z.shape[1], len(z), shift.ctypes.data, counts.ctypes.data)

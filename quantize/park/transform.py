@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize import ggml
 from quantize.errors import StateError, UsageError
 from quantize.park import rans
 from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, Span, spans
 from quantize.park.plain import Floats, Frame, Source, Target
+from quantize.park.product import Known, centre, product, uncentre
 from quantize.park.profile import Group, Profile, groups
 from quantize.park.tables import library
 
@@ -33,6 +35,8 @@ MOST = 1024
 """Values of the longest vector."""
 DEFAULT_STEP = 0.07
 _HEAD = struct.Struct("<HH")
+
+Places = NDArray[np.int64]
 
 
 class TransformCodec(Codec):
@@ -60,11 +64,15 @@ class TransformCodec(Codec):
     def encode(self, source: Source, job: Job, sink: Sink) -> None:
         model = _Model(self, job)
         for index, group in enumerate(self.groups(job.frame)):
+            slices, weights = group.slices(job.frame), model.weights(group)
             for span in spans(job.cells[group.part]):
-                x = model.vectors(source, group, span)
-                x -= model.prediction(index, group, span)
-                z = rans.quantize(x @ model.basis(index), job.setting.step * span.fineness)
-                sink(_pack(z))
+                known = model.known(index, group, span)
+                xt = np.empty((group.width(job.frame), span.end - span.start), np.float32)
+                for (layer, side, where), weight in zip(slices, weights, strict=True):
+                    x = source.plain(group.part, layer, side, span.start, span.end)
+                    centre(x, weight, known, where.start, xt)
+                y = product(model.basis(index), xt)
+                sink(_pack(rans.quantize(y, job.setting.step * span.fineness)))
 
     def decode(self, blocks: Blocks, job: Job, target: Target) -> None:
         model = _Model(self, job)
@@ -73,18 +81,19 @@ class TransformCodec(Codec):
             for span in spans(job.cells[group.part]):
                 step = job.setting.step * span.fineness
                 kept, y = _unpack(next(blocks), span.end - span.start, group.width(job.frame), step)
-                x = model.prediction(index, group, span)
-                x += y @ model.basis(index).T[kept]
-                x /= weights
-                for layer, side, where in slices:
-                    target.put(group.part, layer, side, span.start, x[:, where])
+                x = product(y, model.components(index)[kept])
+                known = model.known(index, group, span)
+                for (layer, side, where), weight in zip(slices, weights, strict=True):
+                    width = where.stop - where.start
+                    rows = uncentre(x, weight, known, where.start, width)
+                    target.put(group.part, layer, side, span.start, rows)
 
 
 def _pack(z: rans.Numbers) -> bytes:
     """The components that are not all zero: u16 components, u16 coded ones, a bit for each component, a table
     and a shift for each coded one, the code."""
-    kept = np.flatnonzero(z.any(axis=1))
-    z = np.ascontiguousarray(z[kept])
+    kept = np.flatnonzero(rans.squares(z))
+    z = z[kept]
     table, shift, _ = rans.choose(z)
     mask = np.zeros(0, np.uint8)
     code = b""
@@ -98,7 +107,7 @@ def _pack(z: rans.Numbers) -> bytes:
 
 
 def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.intp], Floats]:
-    """The coded components and their values, shape (n, components)."""
+    """The coded components and their values, shape (components, n)."""
     if len(data) < _HEAD.size:
         raise StateError("A block of the parked conversation is too short.")
     n_mask, n_kept = _HEAD.unpack_from(data)
@@ -112,7 +121,7 @@ def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.in
     table = np.frombuffer(data[at : at + n_kept], np.uint8)
     shift = np.frombuffer(data[at + n_kept : at + 2 * n_kept], np.uint8)
     if not n_kept:
-        return kept, np.empty((n, 0), np.float32)
+        return kept, np.empty((0, n), np.float32)
     if table.max() >= len(library().freq):
         raise StateError("A block of the parked conversation names a distribution that there is not.")
     z = rans.decode(data[at + 2 * n_kept :], n, table, shift)
@@ -126,69 +135,76 @@ class _Model:
         if job.profile is None:
             raise StateError(f"The codec {codec.name} needs a calibration of this model.")
         self._codec, self._job, self._profile = codec, job, job.profile
-        self._distinct: list[tuple[Floats, NDArray[np.intp], NDArray[np.intp]]] = []
-        self._table: tuple[int, Floats, Floats] = (-1, np.empty(0, np.float32), np.empty(0, np.float32))
+        self._distinct: list[tuple[Floats, Places, Places]] = []
 
     def array(self, name: str, *shape: int) -> Floats:
         """One array of the profile as float32."""
         found = self._profile.arrays.get(name)
         if found is None or found.shape != shape:
             raise StateError("The calibration does not fit this model.", "Calibrate the model again.")
-        return np.ascontiguousarray(found, np.float32)
+        return as_float32(found)
 
-    @lru_cache(maxsize=2)  # noqa: B019  # dies with this object, which lives for one file
+    @lru_cache(maxsize=1)  # noqa: B019  # dies with this object, which lives for one file
     def basis(self, index: int) -> Floats:
         """Columns are the components."""
         width = self._codec.groups(self._job.frame)[index].width(self._job.frame)
         return self.array(f"{self._codec.name}.basis.{index}", width, width)
 
-    def weights(self, group: Group) -> Floats:
-        """What each value of the vector is multiplied by."""
-        frame = self._job.frame
-        return np.concatenate(
-            [
-                np.full(
-                    frame.width(group.part, layer, side),
-                    self.array(f"weight.{group.part}.{side}", len(frame.geometry.parts[group.part]))[layer],
-                )
-                for layer, side in group.members
-            ]
-        ).astype(np.float32)
+    @lru_cache(maxsize=1)  # noqa: B019
+    def components(self, index: int) -> Floats:
+        """The basis with a component in each row."""
+        return np.ascontiguousarray(self.basis(index).T)
 
-    def vectors(self, source: Source, group: Group, span: Span) -> Floats:
-        """w x of a stretch of tokens."""
-        rows = [source.plain(group.part, layer, side, span.start, span.end) for layer, side in group.members]
-        x = np.concatenate(rows, axis=1)
-        x *= self.weights(group)
-        return x
+    def weights(self, group: Group) -> list[float]:
+        """What each member of the vector is multiplied by."""
+        n = len(self._job.frame.geometry.parts[group.part])
+        return [float(self.array(f"weight.{group.part}.{side}", n)[layer]) for layer, side in group.members]
 
-    def prediction(self, index: int, group: Group, span: Span) -> Floats:
+    def known(self, index: int, group: Group, span: Span) -> Known:
         """What is known of these tokens before their code is read."""
-        width = group.width(self._job.frame)
-        name = self._codec.name
+        now, before = self._tables(index)
+        if before is None:
+            return Known(now, np.zeros(span.end - span.start, np.int64))
+        _, at, at_before = self._features(group.part)
+        return Known(now, at[span.start : span.end], before, at_before[span.start : span.end])
+
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _tables(self, index: int) -> tuple[Floats, Floats | None]:
+        """What each distinct token tells of itself (with the mean) and of the one after it."""
+        group = self._codec.groups(self._job.frame)[index]
+        width, name = group.width(self._job.frame), self._codec.name
         mean = self.array(f"{name}.mean.{index}", width)
         if not self._codec.predicts:
-            return np.repeat(mean[None], span.end - span.start, axis=0)
-        features, now, before = self._features(group.part)
-        if self._table[0] != index:
-            n_features = features.shape[1]
-            both = self.array(f"{name}.predictor.{index}", 2 * n_features, width)
-            self._table = (index, features @ both[:n_features] + mean, features @ both[n_features:])
-        _, table, table_before = self._table
-        x = table[now[span.start : span.end]]
-        x += table_before[before[span.start : span.end]]
-        return x
+            return mean[None], None
+        features, _, _ = self._features(group.part)
+        n = len(features)
+        both = self.array(f"{name}.predictor.{index}", 2 * n, width)
+        now = product(features, both[:n])
+        now += mean
+        return now, product(features, both[n:])
 
-    def _features(self, part: int) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
-        """Features of the distinct tokens, and which of them each cell and the one before it has."""
+    def _features(self, part: int) -> tuple[Floats, Places, Places]:
+        """Features of the distinct tokens, shape (features, tokens), and which of them each cell and the
+        one before it has."""
         while len(self._distinct) <= part:
             p = len(self._distinct)
             tokens, before = self._job.tokens[p], self._job.before[p]
             distinct, both = np.unique(np.concatenate([tokens, before]), return_inverse=True)
-            self._distinct.append(
-                (token_features(self._job, distinct, self._profile), both[: len(tokens)], both[len(tokens) :])
-            )
+            features = np.ascontiguousarray(token_features(self._job, distinct, self._profile).T)
+            both = both.astype(np.int64)
+            self._distinct.append((features, both[: len(tokens)], both[len(tokens) :]))
         return self._distinct[part]
+
+
+def as_float32(values: NDArray[Any]) -> Floats:
+    """``values`` contiguous, f16 by ggml, which is several times faster than numpy."""
+    values = np.ascontiguousarray(values)
+    if values.dtype != np.float16:
+        return values.astype(np.float32, copy=False)
+    out = np.empty(values.shape, np.float32)
+    if out.size:
+        ggml.dequantize(ggml.row_format(ggml.F16), values.reshape(-1).view(np.uint8), out)
+    return out
 
 
 def token_features(job: Job, tokens: NDArray[np.int32], profile: Profile) -> Floats:

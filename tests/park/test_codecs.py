@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from quantize.buffers import allocate
 from quantize.cache_types import parse_pair
@@ -22,6 +25,7 @@ from quantize.park.file import ParkReader
 from quantize.park.parking import ModelFacts, park, unpark
 from quantize.park.plain import SIDES, Source
 from quantize.state import SavedState
+from tests.native.row_types import UseIsa, available_isas
 from tests.park.samples import facts_for, state_of
 
 F32, F16, Q8_0 = 0, 1, 8
@@ -160,7 +164,7 @@ def test_spans_cover_what_is_not_exact_once_and_in_order(n: int) -> None:
 )
 def test_numbers_come_back_as_they_were(seed: int, n: int, c: int, width: float, heavy: bool) -> None:
     rng = np.random.default_rng(seed)
-    y = rng.standard_cauchy((n, c)) if heavy else rng.normal(size=(n, c))
+    y = rng.standard_cauchy((c, n)) if heavy else rng.normal(size=(c, n))
     z = rans.quantize(np.clip(y * width, -1e30, 1e30).astype(np.float32), 1.0)
     table, shift, _ = rans.choose(z)
     assert (rans.decode(rans.encode(z, table, shift), n, table, shift) == z).all()
@@ -175,7 +179,7 @@ def test_numbers_that_are_none_do_no_harm() -> None:
 
 def test_code_that_was_changed_never_breaks_the_decoder() -> None:
     rng = np.random.default_rng(0)
-    z = rans.quantize((rng.standard_cauchy((50, 7)) * 20).astype(np.float32), 1.0)
+    z = rans.quantize((rng.standard_cauchy((7, 50)) * 20).astype(np.float32), 1.0)
     table, shift, _ = rans.choose(z)
     code = rans.encode(z, table, shift)
     for _ in range(500):
@@ -192,13 +196,53 @@ def test_code_that_was_changed_never_breaks_the_decoder() -> None:
 
 def test_a_dead_zone_and_its_reconstruction_lose_little() -> None:
     """Close to the rate-distortion bound: within 0.4 bits, the header among them."""
-    y = np.random.default_rng(1).normal(size=(4000, 1)).astype(np.float32)
+    y = np.random.default_rng(1).normal(size=(1, 4000)).astype(np.float32)
     for step in (0.25, 0.5, 1.0, 1.5):
         z = rans.quantize(y, step)
         table, shift, _ = rans.choose(z)
-        bits = 8 * len(rans.encode(z, table, shift)) / len(y)
+        bits = 8 * len(rans.encode(z, table, shift)) / y.size
         distortion = float(np.mean(np.square(rans.dequantize(z, step, table, shift) - y)))
         assert bits < 0.5 * np.log2(1 / distortion) + 0.4, step
+
+
+def made_up_components() -> NDArray[np.float32]:
+    """Of every width, from narrow to one that is shifted, by whole numbers alone; shape (40, 331)."""
+    c, i = np.arange(40)[:, None], np.arange(331)[None]
+    spread = (c * 7919 + i * 104729 + c * i * 31) % 2003 - 1001
+    return np.ascontiguousarray((spread**3 // 1001) * (1 << c // 3) / 2**24, np.float32)
+
+
+@pytest.mark.parametrize("isa", available_isas())
+def test_the_code_of_a_version_does_not_change(isa: str) -> None:
+    """Whoever changes these bytes has to change ``file.VERSION``, or parked conversations are lost."""
+    with UseIsa(isa):
+        z = rans.quantize(made_up_components(), 0.3)
+        table, shift, _ = rans.choose(z)
+        code = rans.encode(z, table, shift)
+    assert 0 < np.count_nonzero(shift) < len(shift)
+    assert len(np.unique(table)) > 9
+    whole = z.tobytes() + table.tobytes() + shift.tobytes() + code
+    assert hashlib.blake2b(whole, digest_size=8).hexdigest() == "86fe9ad551da5f30"
+
+
+def blocks_of(path: Path) -> bytes:
+    """All blocks of a file, without its header, which says when it was written."""
+    found: list[bytes] = []
+    with ParkReader(path) as reader, contextlib.suppress(StateError):  # that the blocks have ended
+        found.extend(reader.blocks())
+    return b"".join(found)
+
+
+@pytest.mark.parametrize("setting", ["learned:0.05", "crosslayer:0.05"])
+def test_every_vector_unit_writes_the_same_file(setting: str, tmp_path: Path) -> None:
+    facts = facts_for(Geometry.uniform(2, 64, 64, 2))
+    state, tokens = state_of(facts, (500,))
+    blocks = set()
+    for isa in available_isas()[1:]:  # the portable one has no fused multiply-add
+        with UseIsa(isa):
+            park(state, tokens, facts, parse(setting), tmp_path / "a.park")
+        blocks.add(blocks_of(tmp_path / "a.park"))
+    assert len(blocks) <= 1
 
 
 def test_names_are_those_of_the_codecs() -> None:
