@@ -11,14 +11,17 @@ from app.store.store import Store
 
 
 def spoken(message: Message) -> str:
-    """A message as the model reads it: its text, then the files that were attached to it."""
-    parts = [message.content]
+    """A message as the model reads it: the files that were attached to it, then its text.
+
+    So conversations about one file begin alike whatever is asked, and share what was parked of it.
+    """
+    parts = []
     for attachment in message.attachments:
         fence = "```"
         while fence in attachment.text:
             fence += "`"
         parts.append(f"File {one_line(attachment.name)}:\n{fence}\n{attachment.text}\n{fence}")
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in (*parts, message.content) if part)
 
 
 def turns_of(messages: Sequence[Message], system_prompt: str = "") -> tuple[Turn, ...]:

@@ -37,8 +37,20 @@ class PruneWishes:
             raise UsageError(
                 "No message of this conversation holds that." if text else "Say something first."
             )
-        self._pins.setdefault(page.id, []).append(text or message.content)
+        texts = self._pins.setdefault(page.id, [])
+        if (text or message.content) not in texts:
+            texts.append(text or message.content)
         return "Pinned: it stays whole whatever is pruned."
+
+    def pins(self, conversation: int) -> tuple[str, ...]:
+        """The texts of a conversation that must not be pruned."""
+        return tuple(self._pins.get(conversation, ()))
+
+    def restore(self, conversation: int, pins: tuple[str, ...]) -> None:
+        """Pin again what was pinned when the conversation was parked."""
+        if pins:
+            texts = self._pins.setdefault(conversation, [])
+            texts += [pin for pin in pins if pin not in texts]
 
     def command(
         self, keep: float, policy: str, whole: bool, *, preview: bool, upto: int = 0, until: int = 0

@@ -114,10 +114,10 @@ class Conversation:
         self._checkpoints.cut(0)
         self._marks.clear()
 
-    def hold(self, tokens: list[int]) -> None:
+    def hold(self, tokens: list[int], pruned: Pruned | None = None) -> None:
         """The context was given the state of these tokens."""
         self.tokens[:] = tokens
-        self.rewritten(None)
+        self.rewritten(pruned)
 
     def forget(self) -> None:
         """Empty the cache."""

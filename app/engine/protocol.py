@@ -233,6 +233,8 @@ class Park:
     codec: str = "auto"
     kld: float = 0.002
     """Mean KLD that ``auto`` accepts."""
+    pins: tuple[str, ...] = ()
+    """Texts that must not be pruned; they go with the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,11 +466,17 @@ class Parked:
     path: str
     n_tokens: int
     n_bytes: int
-    """Of the file; 0 if the conversation is too short to be worth one."""
+    """Of the file and the beginning that it shares; 0 if the conversation is too short to be worth one."""
     f16_bytes: int
     """Of the same cells in an f16 cache."""
     seconds: float
     codec: str
+    n_shared: int = 0
+    """Tokens of a beginning that other conversations share, and"""
+    shared_bytes: int = 0
+    """bytes of it."""
+    n_gone: int = 0
+    """Cells that a prune had taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +488,10 @@ class Resumed:
     seconds: float
     sentence: str
     """One sentence for the user; empty if there was no file."""
+    n_gone: int = 0
+    """Cells that a prune had taken before it was parked."""
+    pins: tuple[str, ...] = ()
+    """Texts that must not be pruned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,3 +14,5 @@ class Pruned:
     whole: its cells hold other tokens in every layer and head."""
     n_gone: int
     """Cells that the tokens before it would take and do not."""
+    composite: bool = True
+    """Whether a cell before it may hold another token in every layer and head; else all hold the same."""

@@ -197,7 +197,7 @@ class Pruner:
             and prepared.n_cells == conversation.n_used
         ):
             before = conversation.n_used
-            self._apply(prepared.plan, prepared.data)
+            self._apply(prepared.plan, prepared.data, per_head=not command.whole)
             return self._done(command.id, chosen, before, began)
         before = conversation.n_used
         self._once(command, chosen, self._keep(command, before))
@@ -254,7 +254,7 @@ class Pruner:
                 plan, data = self._plan(command, chosen, state, context, watched, keep)
         else:
             plan, data = self._plan(command, chosen, state, None, None, keep)
-        self._apply(plan, data)
+        self._apply(plan, data, per_head=not command.whole)
 
     def _plan(
         self,
@@ -302,7 +302,7 @@ class Pruner:
         write_pruned(state, geometry, plan, data)
         return plan, data
 
-    def _apply(self, plan: Plan, data: NDArray[np.uint8]) -> None:
+    def _apply(self, plan: Plan, data: NDArray[np.uint8], *, per_head: bool) -> None:
         """Take the pruned state; the whole one is kept for an undo where the disk has room."""
         conversation, cache = self._conversation, self._switcher.cache
         size = cache.context.state_size()
@@ -320,7 +320,8 @@ class Pruner:
         if not cache.context.load_state(data):
             cache.context.load_state(whole.data)
             raise EngineError("llama.cpp refused the pruned cache.", "The cache is as it was before.")
-        conversation.rewritten(Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept))
+        mixed = per_head or (conversation.pruned is not None and conversation.pruned.composite)
+        conversation.rewritten(Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept, mixed))
         self._switcher.history.push(before)
 
     def _done(self, id: int, chosen: Policy, before: int, began: float, note: str = "") -> CacheChanged:

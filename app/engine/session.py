@@ -176,7 +176,7 @@ def open_session(
             raise EngineError("The load was stopped.")
         pruner = Pruner(loaded, conversation, switcher, maker, plan.budget, inbox, emit, n_threads)
         pruner.obstacle = reason if state is None else obstacle(state)
-        parking = Parking(loaded.model, maker, conversation, log, emit, obstacle=reason)
+        parking = Parking(loaded.model, loaded.vocabulary, maker, conversation, log, emit, obstacle=reason)
         return Session(command, loaded, info, conversation, switcher, pruner, plan.budget, parking)
     except BaseException:
         if cache is not None:

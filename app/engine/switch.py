@@ -183,6 +183,11 @@ class Switcher:
             StretchError: if there is none, or as ``change``.
         """
         kept = self.history.last
+        if kept is None and self._conversation.pruned is not None:
+            raise EngineError(
+                "What was pruned before the conversation was parked is no longer there.",
+                "/reprefill reads everything again.",
+            )
         if kept is None:
             raise EngineError("There is no change of the cache to undo.")
         if kept.settings.n_ctx < self._conversation.n_needed:

@@ -9,6 +9,9 @@ from quantize.park.parking import ModelFacts
 DEFAULT_KLD = 0.002
 """Mean KLD of the tokens that follow which is accepted unless somebody states another one."""
 
+TOKENLESS = ("ggml", "turboquant")
+"""Codecs that ask neither for the token nor for the true position of what is in a cell."""
+
 UNCALIBRATED: tuple[tuple[float, str], ...] = ((0.002, "turboquant:4"), (0.0, "ggml:q8_0"))
 """Without a calibration nothing is known of this model: rules that were careful for all that were tried."""
 
@@ -37,8 +40,16 @@ def choose(text: str, facts: ModelFacts, kld: float = DEFAULT_KLD) -> Setting:
         setting = found.check(Setting(name, round(point.step, 5)))
         if not found.obstacle(facts.frame, setting):
             best, ratio = setting, point.ratio
-    if best is not None:
-        return best
+    return best or uncalibrated(facts, kld)
+
+
+def without_tokens(setting: Setting, facts: ModelFacts, kld: float = DEFAULT_KLD) -> Setting:
+    """``setting``, or what stands for it where a cell holds another token in every layer and head."""
+    return setting if setting.codec in TOKENLESS else uncalibrated(facts, kld)
+
+
+def uncalibrated(facts: ModelFacts, kld: float) -> Setting:
+    """A setting that is careful for any model."""
     for least, name in UNCALIBRATED:
         setting = parse(name)
         if kld >= least and not CODECS[setting.codec].obstacle(facts.frame, setting):

@@ -6,6 +6,7 @@ V is read and written a stretch of cells at a time, so that nothing here ever ho
 
 from __future__ import annotations
 
+import copy
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from quantize import ggml
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
+from quantize.park.slices import part_between
 from quantize.rope import Rope
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import (
@@ -196,6 +198,14 @@ class Target:
                 write_rows_header(data, rows)
             self._parts.append(placed)
             offset += placed.size
+
+    def section(self, first: Sequence[int], last: Sequence[int]) -> Target:
+        """The cells from ``first`` to one before ``last`` of each part, to be written as if they were all."""
+        part = copy.copy(self)
+        between = list(zip(first, last, strict=True))
+        part._positions = [at[a:b] for at, (a, b) in zip(self._positions, between, strict=True)]
+        part._parts = [part_between(p, a, b) for p, (a, b) in zip(self._parts, between, strict=True)]
+        return part
 
     def _rows(self, part: int, layer: int, side: Side, start: int, end: int) -> NDArray[np.uint8]:
         p = self._parts[part]

@@ -37,7 +37,7 @@ def test_files_stand_in_a_fence_that_they_cannot_close() -> None:
     said = Message(
         1, 1, None, "user", "read", "complete", 0.0, attachments=(Attachment("a\n.md", "x\n```\ny"),)
     )
-    assert spoken(said) == "read\n\nFile a .md:\n````\nx\n```\ny\n````"
+    assert spoken(said) == "File a .md:\n````\nx\n```\ny\n````\n\nread"
 
 
 def test_dropped_turns_stay_on_the_page_and_leave_the_prompt(tmp_path: Path) -> None:

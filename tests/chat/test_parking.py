@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 
+import pytest
+
 from app.chat.messages import Notice
-from app.store.parked import keep_within, parked_files, parked_path
+from app.commands import park
+from app.store.parked import keep_within, parked_bytes, parked_files, parked_path
 from tests.chat.conftest import Chat
 
 TEXT = "The cache holds a key and a value for every token that was read. " * 24
@@ -83,3 +88,61 @@ async def test_the_oldest_go_when_the_disk_is_full(chat: Chat) -> None:
         assert [f.conversation for f in parked_files()] == [4, 3]
         watch.session.parked.sweep()
         assert parked_files() == []
+
+
+async def test_what_was_pinned_and_pruned_is_so_when_it_is_opened_again(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say(TEXT)
+        await watch.ready()
+        first = watch.session.page.id
+        await watch.say("/park")
+        await watch.until(lambda: any(n.text.startswith("Parked") for n in watch.of(Notice)))
+        whole = parked_path(first).stat().st_size
+        await watch.say("/pin a key and a value")
+        watch.session.prune.do(0.5, "lagkv", False)
+        await watch.until(lambda: watch.session.status and watch.session.status.n_gone > 100)
+        n_used = watch.session.status.n_used if watch.session.status else 0
+    assert parked_path(first).stat().st_size < 0.8 * whole  # it was written again
+    async with chat(resume=first) as watch:
+        await watch.until(lambda: any("pruned to" in n.text for n in watch.of(Notice)))
+        await watch.until(lambda: watch.session.status and watch.session.status.n_gone > 100)
+        assert watch.session.status and watch.session.status.n_used == n_used
+        assert watch.session.prune.pins(first) == ("a key and a value",)
+        written = parked_path(first).stat().st_ino
+    assert parked_path(first).stat().st_ino == written  # nothing had changed
+    async with chat(resume=first) as watch:
+        await watch.until(lambda: any("pruned to" in n.text for n in watch.of(Notice)))
+        await watch.say("/pin every token that was read")
+    async with chat(resume=first) as watch:
+        await watch.until(lambda: any("pruned to" in n.text for n in watch.of(Notice)))
+        assert watch.session.prune.pins(first) == ("a key and a value", "every token that was read")
+
+
+async def test_what_two_conversations_share_is_counted_once(
+    chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with chat(system_prompt=TEXT) as watch:
+        for text in ("hello", "another question"):
+            await watch.say(text)
+            await watch.ready()
+            await watch.say("/new")
+        await watch.until(lambda: len([f for f in parked_files() if f.beginnings]) == 2)
+        await watch.until(lambda: watch.session.parked.idle)
+    files = parked_files()
+    on_disk = sum(p.stat().st_size for p in parked_path(1).parent.iterdir())
+    assert parked_bytes(files) == on_disk
+    assert files[0].beginnings == files[1].beginnings
+    capsys.readouterr()
+    park.run(argparse.Namespace(what="stats", json=True))
+    told = json.loads(capsys.readouterr().out)
+    assert told["n_bytes"] == on_disk
+    assert sum(f["n_bytes"] for f in told["files"]) + files[0].shared_bytes == on_disk
+    assert all(f["ratio"] == f["f16"] / (f["n_bytes"] + f["shared_bytes"]) for f in told["files"])
+    park.run(argparse.Namespace(what="stats", json=False))
+    assert "there once for all" in capsys.readouterr().out
+    async with chat() as watch:
+        await watch.ready()
+        watch.session.delete(files[0].conversation)
+        assert parked_bytes(parked_files()) == files[1].n_bytes + files[1].shared_bytes
+        watch.session.delete(files[1].conversation)
+        assert list(parked_path(1).parent.iterdir()) == []

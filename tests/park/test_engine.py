@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.protocol import Ask, Failed, Forget, Park, Parked, Resume, Resumed, Sampling, Status, Turn
+from app.engine.protocol import (
+    Ask,
+    CacheChanged,
+    Failed,
+    Forget,
+    Park,
+    Parked,
+    PruneCache,
+    Resume,
+    Resumed,
+    Sampling,
+    Status,
+    Turn,
+    UndoCache,
+)
 from tests.engine.harness import FILLER, Harness, user
 
 Synthetic = Callable[..., Path]
@@ -35,9 +49,9 @@ def forget(engine: Harness) -> None:
     engine.ask(Forget(engine.next_id()), Status)
 
 
-def parked(engine: Harness, path: Path, codec: str = "auto") -> Parked:
+def parked(engine: Harness, path: Path, codec: str = "auto", pins: tuple[str, ...] = ()) -> Parked:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return engine.ask(Park(engine.next_id(), str(path), 3, codec), Parked)
+    return engine.ask(Park(engine.next_id(), str(path), 3, codec, pins=pins), Parked)
 
 
 def resumed(engine: Harness, path: Path) -> Resumed:
@@ -139,3 +153,117 @@ def test_a_full_disk_is_no_misfortune(engine: Harness, synthetic: Synthetic, tmp
     engine.send(Park(engine.next_id(), str(tmp_path / "no such directory" / "a.park")))
     assert "could not be parked" in engine.until(Failed).message
     assert n_used(engine) > 256
+
+
+def test_a_beginning_is_written_once_and_each_conversation_comes_back(
+    engine: Harness, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    folder = tmp_path / "home" / "cache" / "parked"
+    engine.load(synthetic("llama"), 2048)
+    system = Turn("system", FILLER * 24)
+    texts, sizes = [], []
+    for i, asked in enumerate(("One.", "Something else.", "A third thing. " * 20)):
+        forget(engine)
+        texts.append(engine.generate((system, Turn("user", asked)), SOME).text)
+        done = parked(engine, folder / f"{i}.park", "ggml:q8_0")
+        sizes.append(done.n_bytes)
+        assert (done.n_shared > 400) == (done.shared_bytes > 0) == (i > 0)
+    [beginning] = folder.glob("*.beginning")
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 0.6 * sum(sizes)
+    for i, asked in enumerate(("One.", "Something else.", "A third thing. " * 20)):
+        assert resumed(engine, folder / f"{i}.park").n_tokens > 400
+        again = engine.generate((system, Turn("user", asked)), SOME)
+        assert again.n_cached > again.n_prompt - 3
+        assert again.text == texts[i]
+    forget(engine)
+    new = engine.generate((system, Turn("user", "Never asked before.")), SOME)
+    assert new.n_cached > 400
+
+    beginning.write_bytes(beginning.read_bytes()[:-9])
+    back = resumed(engine, folder / "1.park")
+    assert (back.n_tokens, n_used(engine)) == (0, 0)
+    assert "missing or damaged. It is read again" in back.sentence
+    assert not beginning.exists()  # so that the next one makes it again
+    engine.generate((system, Turn("user", "Something else.")), SOME)
+    assert parked(engine, folder / "1.park", "ggml:q8_0").n_shared > 400
+    assert resumed(engine, folder / "0.park").n_tokens > 400
+
+
+PRUNED = (Turn("user", FILLER * 10), Turn("assistant", "Yes."), Turn("user", FILLER * 8))
+
+
+def status(engine: Harness) -> Status:
+    return engine.ask(Ask(engine.next_id()), Status)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_pruned_conversation_comes_back_as_it_was(
+    engine: Harness, synthetic: Synthetic, tmp_path: Path, whole: bool
+) -> None:
+    engine.load(synthetic("llama"), 1024)
+    path = tmp_path / "home" / "cache" / "parked" / "3.park"
+    engine.generate(PRUNED, NOTHING)
+    engine.ask(PruneCache(engine.next_id(), PRUNED, 0.5, "lagkv", whole=whole), CacheChanged)
+    before = engine.generate(PRUNED, SOME)
+    talk = (*PRUNED, Turn("assistant", before.text), Turn("user", "And then?"))
+    once = engine.generate(talk, SOME)
+    now = status(engine)
+    done = parked(engine, path, "ggml:f16", ("keep it",))
+    assert done.n_gone == now.n_gone > 100
+    assert done.n_tokens == now.n_used + now.n_gone
+
+    engine.load(synthetic("llama"), 1024)
+    back = resumed(engine, path)
+    assert (back.n_tokens, back.n_gone, back.pins) == (done.n_tokens, now.n_gone, ("keep it",))
+    assert f"pruned to {now.n_used}" in back.sentence
+    assert (status(engine).n_used, status(engine).n_gone) == (now.n_used, now.n_gone)
+    again = engine.generate(talk, SOME)  # what was left is still there, bit for bit
+    assert again.n_cached > again.n_prompt - 3
+    assert again.text == once.text
+
+    engine.send(UndoCache(engine.next_id()))
+    gone = engine.until(Failed)
+    assert "no longer there" in gone.message and "/reprefill" in gone.hint
+
+    engine.set_cache("q8_0", "q4_0", 2048)
+    assert resumed(engine, path).n_gone == now.n_gone  # into other types and another length
+    assert engine.generate(talk, SOME).n_cached > 200
+    second = engine.ask(PruneCache(engine.next_id(), talk, 0.7, "lagkv"), CacheChanged)
+    assert "Pruned by lagkv" in second.sentence
+
+    assert resumed(engine, path).n_gone == now.n_gone
+    edited = (Turn("user", "Changed. " + FILLER * 10), *PRUNED[1:])
+    whole_again = engine.generate(edited, NOTHING)
+    assert whole_again.n_cached == 0 and any("pruned" in note for note in whole_again.notes)
+    assert status(engine).n_gone == 0
+
+    assert resumed(engine, path).n_gone == now.n_gone
+    engine.set_cache(reprefill=True)
+    assert (status(engine).n_used, status(engine).n_gone) == (done.n_tokens, 0)
+
+
+def test_a_pruned_conversation_is_no_beginning_for_others(
+    engine: Harness, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    engine.load(synthetic("llama"), 2048)
+    system = Turn("system", FILLER * 16)
+    talk = (system, Turn("user", "One."))
+    engine.generate(talk, SOME)
+    engine.ask(PruneCache(engine.next_id(), (Turn("user", "x"),), 0.5, "lagkv"), CacheChanged)
+    parked(engine, tmp_path / "home" / "cache" / "parked" / "3.park", "ggml:f16")
+    forget(engine)
+    assert engine.generate((system, Turn("user", "Something else.")), SOME).n_cached == 0
+    assert parked(engine, tmp_path / "home" / "cache" / "parked" / "4.park", "ggml:f16").n_shared == 0
+
+
+def test_a_pruned_conversation_fits_where_its_cells_fit(
+    engine: Harness, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    engine.load(synthetic("llama"), 1024)
+    engine.generate(PRUNED, NOTHING)
+    engine.ask(PruneCache(engine.next_id(), PRUNED, 0.5, "lagkv"), CacheChanged)
+    done = parked(engine, tmp_path / "3.park", "turboquant:4")
+    forget(engine)
+    engine.set_cache(n_ctx=256)
+    assert done.n_tokens > 256 > done.n_tokens - done.n_gone
+    assert resumed(engine, tmp_path / "3.park").n_tokens == done.n_tokens

@@ -110,7 +110,10 @@ class ConversationList(SearchDialog):
         current = conversation.id == self._session.page.id
         hit = self._hits.get(str(conversation.id))
         file = self._parked.get(conversation.id)
-        parked = f"parked {size(file.n_bytes)}, {age(file.used, now)}" if file is not None else ""
+        parked = ""
+        if file is not None:
+            shared = f" + {size(file.shared_bytes)} shared" if file.beginnings else ""
+            parked = f"parked {size(file.n_bytes)}{shared}, {age(file.used, now)}"
         return lambda width: draw_conversation(
             conversation, hit, now, width, self.rows.glyphs, current, parked
         )
