@@ -26,7 +26,7 @@ from app.engine.pruned import Pruned
 from app.engine.vocabulary import Vocabulary
 from quantize.errors import EngineError, StateError, StretchError
 from quantize.llama import Model
-from quantize.park.auto import choose, without_tokens
+from quantize.park.auto import choose, for_mixed_cells
 from quantize.park.codec import Setting
 from quantize.park.facts import facts_of
 from quantize.park.file import DAMAGED, ParkReader
@@ -108,7 +108,7 @@ class Parking:
         setting = choose(command.codec, facts, command.kld)
         pruned = self._conversation.pruned
         if pruned is not None and pruned.composite:
-            setting = without_tokens(setting, facts, command.kld)
+            setting = for_mixed_cells(setting)
         state = self._save(cache)
         self._hurry.clear()
         self._thread = threading.Thread(

@@ -9,8 +9,9 @@ from quantize.park.parking import ModelFacts
 DEFAULT_KLD = 0.002
 """Mean KLD of the tokens that follow which is accepted unless somebody states another one."""
 
-TOKENLESS = ("ggml", "turboquant")
-"""Codecs that ask neither for the token nor for the true position of what is in a cell."""
+APART = "lowrank"
+"""Codes every K and V by itself, and so what a prune left: cells that hold another token in every layer and
+head. Nothing can be predicted from their tokens, and neighbouring layers have nothing in common."""
 
 UNCALIBRATED: tuple[tuple[float, str], ...] = ((0.002, "turboquant:4"), (0.0, "ggml:q8_0"))
 """Without a calibration nothing is known of this model: rules that were careful for all that were tried."""
@@ -40,18 +41,16 @@ def choose(text: str, facts: ModelFacts, kld: float = DEFAULT_KLD) -> Setting:
         setting = found.check(Setting(name, round(point.step, 5)))
         if not found.obstacle(facts.frame, setting):
             best, ratio = setting, point.ratio
-    return best or uncalibrated(facts, kld)
-
-
-def without_tokens(setting: Setting, facts: ModelFacts, kld: float = DEFAULT_KLD) -> Setting:
-    """``setting``, or what stands for it where a cell holds another token in every layer and head."""
-    return setting if setting.codec in TOKENLESS else uncalibrated(facts, kld)
-
-
-def uncalibrated(facts: ModelFacts, kld: float) -> Setting:
-    """A setting that is careful for any model."""
+    if best is not None:
+        return best
     for least, name in UNCALIBRATED:
         setting = parse(name)
         if kld >= least and not CODECS[setting.codec].obstacle(facts.frame, setting):
             return setting
     return parse("ggml:f16")
+
+
+def for_mixed_cells(setting: Setting) -> Setting:
+    """``setting``, or for a codec that joins K with V or looks at tokens the one that does not, as fine."""
+    joins = CODECS[setting.codec].needs_profile and setting.codec != APART
+    return CODECS[APART].check(Setting(APART, setting.step)) if joins else setting

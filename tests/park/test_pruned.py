@@ -9,7 +9,7 @@ import pytest
 
 from quantize.buffers import allocate
 from quantize.geometry import Geometry
-from quantize.park.auto import choose, without_tokens
+from quantize.park.auto import choose, for_mixed_cells
 from quantize.park.codec import parse
 from quantize.park.file import ParkReader
 from quantize.park.parking import Cut, ModelFacts, park, unpark
@@ -38,7 +38,7 @@ def pruned(facts: ModelFacts, *, per_head: bool) -> tuple[SavedState, list[int],
 
 
 @pytest.mark.parametrize("per_head", [True, False])
-@pytest.mark.parametrize("codec", ["ggml:f16", "ggml:q8_0", "turboquant:4"])
+@pytest.mark.parametrize("codec", ["ggml:f16", "ggml:q8_0", "turboquant:4", "lowrank:0.1"])
 def test_the_cells_come_back(facts: ModelFacts, tmp_path: Path, codec: str, per_head: bool) -> None:
     state, tokens, cut = pruned(facts, per_head=per_head)
     done = park(state, tokens, facts, parse(codec), tmp_path / "a.park", cut=cut, pins=("a", "ü"))
@@ -74,8 +74,9 @@ def test_whole_tokens_can_be_told_from_their_neighbours(facts: ModelFacts, tmp_p
 
 def test_cells_of_several_tokens_get_a_codec_that_asks_for_none(facts: ModelFacts) -> None:
     assert choose("auto", facts).codec == "learned"
-    for name in ("auto", "learned", "crosslayer", "lowrank"):
-        assert without_tokens(choose(name, facts), facts) == parse("turboquant:4")
-    assert without_tokens(parse("turboquant:2"), facts) == parse("turboquant:2")
-    assert without_tokens(parse("ggml:q4_0"), facts) == parse("ggml:q4_0")
-    assert without_tokens(parse("learned"), facts, 0.0001) == parse("ggml:q8_0")
+    step = choose("auto", facts).step
+    assert for_mixed_cells(choose("auto", facts)) == parse(f"lowrank:{step}")
+    for name in ("learned:0.03", "crosslayer:0.03", "lowrank:0.03"):
+        assert for_mixed_cells(parse(name)) == parse("lowrank:0.03")
+    for name in ("turboquant:2", "ggml:q4_0"):
+        assert for_mixed_cells(parse(name)) == parse(name)
