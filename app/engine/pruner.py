@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.engine import spans, states, words
 from app.engine.budget import Budget
-from app.engine.cache import CacheMaker, CacheSettings, longest_context
+from app.engine.cache import CacheMaker, CacheSettings, layout_of, longest_context
 from app.engine.conversation import Conversation
 from app.engine.history import Kept
 from app.engine.inbox import Inbox
@@ -39,6 +39,7 @@ from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe
 from quantize.prune.policy import DEFAULT, FALLBACK, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
 from quantize.prune.selection import Request
+from quantize.prune.window import carry
 from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 
@@ -320,6 +321,8 @@ class Pruner:
         if not cache.context.load_state(data):
             cache.context.load_state(whole.data)
             raise EngineError("llama.cpp refused the pruned cache.", "The cache is as it was before.")
+        if cache.tail is not None and before.window:
+            carry(before.window, whole, read_state(data), plan, layout_of(self._maker.shape), cache.tail)
         mixed = per_head or (conversation.pruned is not None and conversation.pruned.composite)
         conversation.rewritten(Pruned(plan.whole_from, conversation.n_gone + n - plan.n_kept, mixed))
         self._switcher.history.push(before)

@@ -215,11 +215,16 @@ class Switcher:
                 "Choose a longer context first.",
             )
         now = self._save(states.in_memory)
+        window = window_of(cache, self._maker)
         whole = merged(read_state(kept.state), read_state(now), n_same)
         cache.context.clear()
         if not cache.context.load_state(whole):
             cache.context.load_state(now)
             raise EngineError("llama.cpp refused the cache from before the prune.", "It is as it was.")
+        if cache.tail is not None:
+            self._windows.joined(cache.settings, kept, now, window, n_same, whole).fill(
+                cache.tail, read_state(whole)
+            )
         before = conversation.n_used
         conversation.rewritten(kept.pruned)
         self.history.pop()

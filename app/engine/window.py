@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from app.engine import states
 from app.engine.cache import Cache, CacheMaker, CacheSettings, layout_of
-from app.engine.history import History
+from app.engine.history import History, Kept
 from app.engine.pruned import Pruned
 from quantize.buffers import release
 from quantize.errors import OutOfMemoryError
@@ -127,3 +127,23 @@ class WindowKeeper:
         # the old cache made of them.
         n = wanted.tail or max(len(rows.values) for rows in (window or {}).values())
         return gather(n, sources, now, self._layout, *self._maker.type_ids(wanted))
+
+    def joined(
+        self,
+        settings: CacheSettings,
+        kept: Kept,
+        now: NDArray[np.uint8],
+        window: Window | None,
+        n_kept: int,
+        whole: NDArray[np.uint8],
+    ) -> Filling:
+        """The newest rows of ``whole``, which has the first ``n_kept`` tokens of ``kept`` and the others of
+        ``now``, beside which the tail held ``window``."""
+        if kept.state is None:
+            return NOTHING
+        sources = [
+            Source(read_state(kept.state), kept.window, n_kept),
+            Source(read_state(now), window, 1 << 30, n_kept),
+        ]
+        types = self._maker.type_ids(settings)
+        return gather(settings.tail, sources, read_state(whole), self._layout, *types)

@@ -141,7 +141,9 @@ class Source:
     window: Window | None
     """What the tail beside its cache held."""
     n_valid: int
-    """Only the rows of positions below this are those of the conversation."""
+    """Only the rows of positions below this are those of the conversation, and"""
+    n_first: int = 0
+    """from this one on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +246,13 @@ def _take(
     rows = _rows(source.state, part, side)[index]
     fmt = ggml.row_format(rows.type_id)
     at, there = _lookup(source.state.positions(part), positions)
-    wanted = np.flatnonzero(there & (positions < source.n_valid) & (kind < _EXACT))
+    valid = (positions >= source.n_first) & (positions < source.n_valid)
+    wanted = np.flatnonzero(there & valid & (kind < _EXACT))
     if not len(wanted):
         return
     packed = np.ascontiguousarray(source.state.rows(rows)[at[wanted]])
     of_tail = (source.window or {}).get((layer, side))
-    exact, row_of = _match(packed, of_tail)
+    exact, row_of = match(packed, of_tail)
     finer = not fmt.quantized or rows.row_size > target.row_size(values.shape[1])
     if not finer and not exact.any():
         return
@@ -266,7 +269,7 @@ def _take(
     kind[wanted[better]] = new[better]
 
 
-def _match(packed: NDArray[np.uint8], rows: ExactRows | None) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+def match(packed: NDArray[np.uint8], rows: ExactRows | None) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     """Which of ``packed`` a tail has the exact values of, and in which of its rows."""
     row_of = np.full(len(packed), -1, np.intp)
     if rows is not None and rows.packed.shape[1] == packed.shape[1]:

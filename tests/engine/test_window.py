@@ -22,6 +22,7 @@ from app.engine.protocol import (
     Failed,
     Load,
     Loaded,
+    PruneCache,
     Sampling,
     SetCache,
     Status,
@@ -132,6 +133,28 @@ def test_the_window_goes_along_to_a_finer_cache(tiny: Harness) -> None:
     tiny.generate(TURNS, READ)
     tiny.set_cache("f16", "f16")
     assert tiny.generate(TURNS, LONG).text == expected
+
+
+@pytest.mark.parametrize("whole", (False, True))
+def test_the_window_goes_along_through_a_prune_and_back(tiny: Harness, whole: bool) -> None:
+    """tq2 with everything in the window says after a prune and after its undo what f16 says."""
+    prune = {"keep": 0.5, "policy": "streaming", "whole": whole}
+    first = tiny.generate(TURNS, LONG).text
+    tiny.generate(TURNS, READ)  # without the reply
+    tiny.ask(PruneCache(tiny.next_id(), TURNS, **prune), CacheChanged)  # type: ignore[arg-type]
+    expected = tiny.generate(TURNS, LONG).text
+    undo(tiny)
+    tiny.generate(TURNS, READ)
+    tiny.set_cache("tq2", "tq2", tail=1024)
+    tiny.ask(PruneCache(tiny.next_id(), TURNS, **prune), CacheChanged)  # type: ignore[arg-type]
+    assert tiny.generate(TURNS, LONG).text == expected
+    undo(tiny)
+    assert status(tiny).n_gone == 0
+    assert tiny.generate(TURNS, LONG).text == first
+    tiny.generate(TURNS, READ)
+    tiny.ask(PruneCache(tiny.next_id(), TURNS, **prune), CacheChanged)  # type: ignore[arg-type]
+    tiny.set_cache(tail=0)
+    assert tiny.generate(TURNS, LONG).text != expected
 
 
 def status_path(engine: Harness) -> str:

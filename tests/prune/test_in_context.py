@@ -9,14 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 import quantize.prune.policies  # noqa: F401
+from quantize import ggml
 from quantize.errors import EngineError, StateError
 from quantize.llama import Context
 from quantize.native import attention, register_types
+from quantize.native.tail import Tail
+from quantize.native.window import Layout, read_window
 from quantize.prune.merge import merged
 from quantize.prune.observe import Observed, Text, extra_cells, observe, watching_context
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
 from quantize.prune.selection import Request
+from quantize.prune.window import carry
 from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 from tests.quantize.conftest import Engine, save
@@ -150,6 +154,50 @@ def test_v_in_columns(engine: Engines) -> None:
             assert context.load_state(out)
             both.append(logits_after(context, N))
     np.testing.assert_allclose(both[0], both[1], atol=0.05)
+
+
+@pytest.mark.parametrize("types", ((2, 2), (8, 2)))
+def test_the_window_knows_of_every_head_what_it_knew(engine: Engines, types: tuple[int, int]) -> None:
+    e = engine("llama")
+    layout = Layout.plain(e.geometry)
+    tail = Tail(48)
+    with tail:
+        context = e.context(*types)
+    with context:
+        assert context.decode(e.tokens(N), 0, logits="none") == 0
+        state, before = save(context), read_window(tail, layout, *types)
+        plan, out = prune(e, state, "knorm", Request(0.5, last=16), types)
+        context.clear()
+        assert context.load_state(out)
+        pruned = read_state(out)
+        carry(before, state, pruned, plan, layout, tail)
+        after = read_window(tail, layout, *types)
+    assert after.keys() == before.keys()
+    n_exact = 0
+    for (i, side), rows in after.items():
+        then = before[i, side]
+        # By their bytes: V of the first layer is the same wherever a token stands.
+        known = {p.tobytes(): v.astype(np.float32) for p, v in zip(then.packed, then.values, strict=True)}
+        source = (state.parts[0].k if side == "k" else state.parts[0].v)[i]
+        plain = np.empty((N, rows.values.shape[1]), np.float32)
+        ggml.dequantize(ggml.row_format(source.type_id), np.ascontiguousarray(state.rows(source)), plain)
+        target = (pruned.parts[0].k if side == "k" else pruned.parts[0].v)[i]
+        heads = len(plan.chosen[i])
+        cells = []
+        for cell, values, packed in zip(rows.cells, rows.values, rows.packed, strict=True):
+            if cell >= plan.n_kept:
+                continue  # from before the prune; it is never read, since there is no such row any more
+            cells.append(int(cell))
+            np.testing.assert_array_equal(packed, pruned.rows(target)[cell])
+            for h in range(heads):
+                old = int(plan.chosen[i][h, cell])
+                width = slice(h * len(values) // heads, (h + 1) * len(values) // heads)
+                packed_then = state.rows(source)[old].tobytes()
+                n_exact += packed_then in known
+                expected = known.get(packed_then, plain[old])[width]
+                np.testing.assert_array_equal(values[width], expected.astype(np.float16))
+        assert set(range(plan.n_kept - 16, plan.n_kept)) < set(cells)
+    assert n_exact > len(after) * 2 * 16
 
 
 def test_undone_byte_for_byte(engine: Engines) -> None:
