@@ -43,15 +43,12 @@ def run(args: argparse.Namespace) -> int:
         StoreError: if the conversations cannot be read.
     """
     from app.chat.format import size
-    from app.store.parked import drop, drop_unused, parked_bytes, parked_files
+    from app.store.parked import drop_all, parked_bytes, parked_files
 
-    files = parked_files()
     if args.what == "clear":
-        for file in files:
-            drop(file.conversation)
-        drop_unused()
-        print(f"{len(files)} parked conversations were removed; they are read again when you open them.")
+        print(f"{drop_all()} parked conversations were removed; they are read again when you open them.")
         return 0
+    files = parked_files()
     rows, total = _rows(files), parked_bytes(files)
     if args.json:
         print(json.dumps({"files": [_plain(row) for row in rows], "n_bytes": total}))

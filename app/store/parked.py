@@ -59,6 +59,16 @@ def drop(conversation: int) -> None:
     drop_unused()
 
 
+def drop_all() -> int:
+    """Remove everything that is parked. How many conversations."""
+    files = parked_files()
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.path.unlink()
+    drop_unused()
+    return len(files)
+
+
 def drop_unused() -> None:
     """Remove the beginnings that no conversation needs any more."""
     used = {path for file in parked_files() for path in file.beginnings}

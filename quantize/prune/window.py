@@ -1,8 +1,8 @@
 """The exact window of the newest tokens through a prune.
 
 A tail's row belongs to a row of the cache by its bytes. A prune makes rows out of the heads of several old
-ones, so the exact values are put together the same way: what the window knew of a head is exact again, what it
-did not is what the cache had.
+ones, so the exact values are put together the same way: what the window knew of a head is exact again, what
+it did not is what the cache had.
 """
 
 from __future__ import annotations

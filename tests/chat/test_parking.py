@@ -140,6 +140,13 @@ async def test_what_two_conversations_share_is_counted_once(
     assert all(f["ratio"] == f["f16"] / (f["n_bytes"] + f["shared_bytes"]) for f in told["files"])
     park.run(argparse.Namespace(what="stats", json=False))
     assert "there once for all" in capsys.readouterr().out
+    folder = parked_path(1).parent
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    park.run(argparse.Namespace(what="clear", json=False))
+    assert "2 parked conversations" in capsys.readouterr().out
+    assert list(folder.iterdir()) == []
+    for path, data in kept.items():
+        path.write_bytes(data)
     async with chat() as watch:
         await watch.ready()
         watch.session.delete(files[0].conversation)
