@@ -8,7 +8,9 @@ import os
 
 import pytest
 
+from app.chat.format import size
 from app.chat.messages import Notice
+from app.chat.screens.conversation_list import parked_words
 from app.commands import park
 from app.store.parked import keep_within, parked_bytes, parked_files, parked_path
 from tests.chat.conftest import Chat
@@ -140,6 +142,9 @@ async def test_what_two_conversations_share_is_counted_once(
     assert all(f["ratio"] == f["f16"] / (f["n_bytes"] + f["shared_bytes"]) for f in told["files"])
     park.run(argparse.Namespace(what="stats", json=False))
     assert "there once for all" in capsys.readouterr().out
+    own, shared = files[0].path.stat().st_size, files[0].beginnings[0].stat().st_size
+    words = f"parked {size(own)} + {size(shared)} shared, now"
+    assert parked_words(files[0], files[0].used + 1) == words
     folder = parked_path(1).parent
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     park.run(argparse.Namespace(what="clear", json=False))

@@ -110,10 +110,7 @@ class ConversationList(SearchDialog):
         current = conversation.id == self._session.page.id
         hit = self._hits.get(str(conversation.id))
         file = self._parked.get(conversation.id)
-        parked = ""
-        if file is not None:
-            shared = f" + {size(file.shared_bytes)} shared" if file.beginnings else ""
-            parked = f"parked {size(file.n_bytes)}{shared}, {age(file.used, now)}"
+        parked = parked_words(file, now) if file is not None else ""
         return lambda width: draw_conversation(
             conversation, hit, now, width, self.rows.glyphs, current, parked
         )
@@ -233,6 +230,12 @@ class ConversationList(SearchDialog):
 
 def _check_title(text: str) -> str:
     return "" if text.strip() else "A title needs at least one letter."
+
+
+def parked_words(file: ParkedFile, now: float) -> str:
+    """What is parked of a conversation: its own bytes, those that others need as well, and since when."""
+    shared = f" + {size(file.shared_bytes)} shared" if file.beginnings else ""
+    return f"parked {size(file.n_bytes)}{shared}, {age(file.used, now)}"
 
 
 def draw_conversation(
