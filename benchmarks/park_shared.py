@@ -1,6 +1,6 @@
 """What conversations that share a beginning take on the disk, and what parking does to a pruned cache.
 
-    python -m benchmarks.park_shared [MODEL] [--calibrations DIR] [--codecs auto turboquant:4]
+    python -m benchmarks.park_shared [MODEL] [--calibrations DIR] [--codecs auto turboquant:4] [--faults 1000]
 
 Shared: conversations with a beginning in common and 400 tokens of their own are parked one after the other;
 their bytes together, beside those of each alone, and the KLD of what follows the last one both ways. Pruned:
@@ -15,13 +15,15 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from app import paths
 from benchmarks.park import AFTER, F16, Text
 from models.geometry import read_shape
 from models.header import read_header
 from models.resolve import resolve
 from quantize.buffers import allocate
-from quantize.errors import UsageError
+from quantize.errors import StateError, UsageError
 from quantize.lab.text import built_in_text
 from quantize.llama import Model, send_log_to
 from quantize.park.auto import choose
@@ -86,6 +88,41 @@ def shared(model: Model, tokens: list[int], n: int, facts: ModelFacts, setting: 
             text.context.close()
 
 
+def faults(model: Model, tokens: list[int], n: int, facts: ModelFacts, setting: Setting, most: int) -> None:
+    """Flip bits of two conversations and of what they share, cut these files, remove them; count what comes
+    out wrong."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        for i in (1, 2):
+            text = Text(model, [*tokens[:n], *tokens[n + i * 800 : n + i * 800 + 400 + AFTER]], n + 400)
+            park_shared(text.state, text.before, facts, setting, folder / f"{i}.park", allocate)
+            text.context.close()
+        right = {i: back(folder / f"{i}.park", facts).data.tobytes() for i in (1, 2)}
+        files = sorted(folder.iterdir())
+        found = good = wrong = 0
+        for _ in range(most):
+            path = files[rng.integers(len(files))]
+            whole = path.read_bytes()
+            changed = bytearray(whole)
+            kind = rng.integers(5)
+            if kind < 3:
+                changed[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+            elif kind < 4:
+                del changed[rng.integers(len(whole)) :]
+            path.write_bytes(changed)
+            if kind == 4:
+                path.unlink()
+            for i, expected in right.items():
+                try:
+                    same = back(folder / f"{i}.park", facts).data.tobytes() == expected
+                    good, wrong = good + same, wrong + (not same)
+                except (StateError, OSError):
+                    found += 1
+            path.write_bytes(whole)
+    print(f"  {most} faults: {good} right restores, {found} found, {wrong} wrong", flush=True)
+
+
 def pruned(model: Model, tokens: list[int], n: int, facts: ModelFacts) -> None:
     """Half of the cells of ``n`` tokens, parked with every codec that can."""
     text = Text(model, tokens, n)
@@ -121,6 +158,9 @@ def main() -> None:
     parser.add_argument("--codecs", nargs="+", default=["turboquant:4"])
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--conversations", type=int, default=3)
+    parser.add_argument(
+        "--faults", type=int, default=0, help="faults to make in files that share a beginning"
+    )
     args = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     send_log_to(lambda _level, _text: None)
@@ -129,6 +169,9 @@ def main() -> None:
     with Model(path) as model:
         facts = facts_of(model, geometry, args.calibrations)
         tokens = model.tokenize(built_in_text(), add_special=True, parse_special=False)
+        if args.faults:
+            faults(model, tokens, args.tokens, facts, parse(args.codecs[0]), args.faults)
+            return
         print(f"{args.model}, {facts.profile.digest if facts.profile else 'not calibrated'}", flush=True)
         pruned(model, tokens, args.tokens, facts)
         for name in args.codecs:
