@@ -21,9 +21,9 @@ void st_park_centre(const float *x, int64_t n, int64_t width, float weight, cons
     of_this_machine()->centre(x, n, width, weight, known, first, xt);
 }
 
-void st_park_uncentre(const float *y, int64_t n, int64_t width, float weight, const st_park_known *known,
+void st_park_uncentre(const float *xt, int64_t n, int64_t width, float weight, const st_park_known *known,
                       int64_t first, float *x) {
-    of_this_machine()->uncentre(y, n, width, weight, known, first, x);
+    of_this_machine()->uncentre(xt, n, width, weight, known, first, x);
 }
 
 void st_park_quantize(const float *y, int64_t n, int64_t n_comp, float inv_step, float bias, int32_t *z) {

@@ -1,6 +1,6 @@
 /* From rows of a cache to the numbers that are coded, and back, without the products between them.
  *
- *   rows x[token][value] -> centred xt[value][token] -> (product with a basis) -> y[component][token] -> numbers
+ *   rows x[token][value] <-> centred xt[value][token] <-> (a basis) <-> y[component][token] <-> numbers
  *
  * Whatever has a component or a value first is contiguous in the tokens. The loops are plain C that compilers
  * turn into vectors; each park_rows_*.c is compiled for another instruction set, and all give the same bits. */
@@ -21,8 +21,8 @@ typedef struct st_park_known {
 ST_API void st_park_centre(const float *x, int64_t n, int64_t width, float weight, const st_park_known *known,
                            int64_t first, float *xt);
 
-/* x[i][j] = (y[i][first + j] + known[i][first + j]) / weight; x: [n][width], y: [n][known->width]. */
-ST_API void st_park_uncentre(const float *y, int64_t n, int64_t width, float weight, const st_park_known *known,
+/* x[i][j] = (xt[j][i] + known[i][first + j]) / weight; x: [n][width], xt: [width][n]. */
+ST_API void st_park_uncentre(const float *xt, int64_t n, int64_t width, float weight, const st_park_known *known,
                              int64_t first, float *x);
 
 /* z = sign(y) * floor(|y| * inv_step + bias); magnitudes are limited to 2^30. y and z: [n_comp][n]. */
@@ -41,7 +41,7 @@ ST_API void st_park_count(const int32_t *z, int64_t n, int64_t n_comp, const uin
 typedef struct st_park_rows {
     void (*centre)(const float *x, int64_t n, int64_t width, float weight, const st_park_known *known,
                    int64_t first, float *xt);
-    void (*uncentre)(const float *y, int64_t n, int64_t width, float weight, const st_park_known *known,
+    void (*uncentre)(const float *xt, int64_t n, int64_t width, float weight, const st_park_known *known,
                      int64_t first, float *x);
     void (*quantize)(const float *y, int64_t n, int64_t n_comp, float inv_step, float bias, int32_t *z);
     void (*squares)(const int32_t *z, int64_t n, int64_t n_comp, float *squares);

@@ -50,17 +50,25 @@ static void centre(const float *x, int64_t n, int64_t width, float weight, const
     }
 }
 
-static void uncentre(const float *y, int64_t n, int64_t width, float weight, const st_park_known *known,
+static void uncentre(const float *xt, int64_t n, int64_t width, float weight, const st_park_known *known,
                      int64_t first, float *x) {
-    float sum[VALUES];
-    for (int64_t i = 0; i < n; i++) {
+    float tile[TOKENS][VALUES], sum[VALUES];
+    for (int64_t i0 = 0; i0 < n; i0 += TOKENS) {
+        const int64_t tokens = n - i0 < TOKENS ? n - i0 : TOKENS;
         for (int64_t j0 = 0; j0 < width; j0 += VALUES) {
             const int64_t values = width - j0 < VALUES ? width - j0 : VALUES;
-            const float *k = known_row(known, i, first + j0, values, sum);
-            const float *row = y + i * known->width + first + j0;
-            float *out = x + i * width + j0;
             for (int64_t j = 0; j < values; j++) {
-                out[j] = (row[j] + k[j]) / weight;
+                const float *from = xt + (j0 + j) * n + i0;
+                for (int64_t i = 0; i < tokens; i++) {
+                    tile[i][j] = from[i];
+                }
+            }
+            for (int64_t i = 0; i < tokens; i++) {
+                const float *k = known_row(known, i0 + i, first + j0, values, sum);
+                float *row = x + (i0 + i) * width + j0;
+                for (int64_t j = 0; j < values; j++) {
+                    row[j] = (tile[i][j] + k[j]) / weight;
+                }
             }
         }
     }

@@ -24,11 +24,14 @@ from quantize.buffers import allocate
 from quantize.errors import EngineError, OutOfMemoryError, StateError
 from quantize.lab.divergence import log_softmax
 from quantize.llama import Context, Model
+from quantize.park.bases import Bases
+from quantize.park.below import group_below
+from quantize.park.choice import worth_it
 from quantize.park.codec import CODECS, Job, Setting
 from quantize.park.file import ParkReader
 from quantize.park.parking import ModelFacts, park, unpark
 from quantize.park.plain import SIDES, Floats, Side, Source
-from quantize.park.profile import Group, Point, Profile, read_arrays, write_arrays
+from quantize.park.profile import Point, Profile, read_arrays, write_arrays
 from quantize.park.transform import TransformCodec, token_features
 from quantize.state import SavedState, read_state
 
@@ -48,8 +51,9 @@ inputs to 8 bits, too), which is in every measurement and is no property of a la
 STEPS = (0.02, 0.03, 0.045, 0.07, 0.1, 0.14)
 MAX_FEATURES = 768
 """A wider embedding is shortened to this many principal components."""
-RIDGE = 1e-4
 F16 = 1
+MOMENTS = b"2"
+"""Which moments are kept: notes with others are not gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,10 @@ class Calibration:
         self._stretches = [list(tokens[at : min(at + STRETCH, last)]) for at in range(0, last, STRETCH)]
         self._stretches = [s for s in self._stretches if len(s) > 256]
         self._probe = list(tokens[last:])
-        text = np.asarray(tokens, np.int32).tobytes() + facts.fingerprint.encode()
+        text = MOMENTS + np.asarray(tokens, np.int32).tobytes() + facts.fingerprint.encode()
         self._key = hashlib.blake2b(text, digest_size=16).hexdigest()
-        self._sums: dict[str, NDArray[np.float64]] = {}
+        self.sums: dict[str, NDArray[np.float64]] = {}
+        """Moments of what was read so far."""
         self._n_read = 0
         self.profile: Profile | None = None
         """The result, when ``run`` has ended."""
@@ -111,14 +116,14 @@ class Calibration:
             while self._n_read < len(self._stretches):
                 yield Progress("reading", 0.5 * self._n_read / len(self._stretches))
                 tokens = self._stretches[self._n_read]
-                self._add(_read(context, tokens), tokens)
+                self.add(_read(context, tokens), tokens)
                 self._n_read += 1
                 self._remember()
             probe = _Probe(context, self._probe)
             weights: dict[str, NDArray[np.float32]] = {}
             for fraction in self._weigh(probe, weights):
                 yield Progress("weighing the layers", 0.5 + 0.2 * fraction)
-            profile = Profile(self._facts.fingerprint, self._solve(weights), {}, self.n_tokens)
+            profile = Profile(self._facts.fingerprint, self._solve(probe, weights), {}, self.n_tokens)
             profile.seal()
             for fraction in self._measure(probe, profile):
                 yield Progress("measuring the codecs", 0.7 + 0.3 * fraction)
@@ -138,34 +143,36 @@ class Calibration:
             header, arrays = read_arrays(self._notes)
             if header.get("key") == self._key:
                 self._n_read = int(header["n_read"])
-                self._sums = {name: np.array(a, np.float64) for name, a in arrays.items()}
+                self.sums = {name: np.array(a, np.float64) for name, a in arrays.items()}
         except (StateError, OSError, KeyError, ValueError, TypeError):
-            self._n_read, self._sums = 0, {}
+            self._n_read, self.sums = 0, {}
 
     def _remember(self) -> None:
         write_arrays(
             self._notes,
             {"key": self._key, "n_read": self._n_read},
-            {name: a.astype(np.float32) for name, a in self._sums.items()},
+            {name: a.astype(np.float32) for name, a in self.sums.items()},
         )
 
     def _sum(self, name: str, value: NDArray[Any]) -> None:
-        found = self._sums.get(name)
+        found = self.sums.get(name)
         if found is None:
             try:
-                found = self._sums[name] = np.zeros(value.shape, np.float64)
+                found = self.sums[name] = np.zeros(value.shape, np.float64)
             except MemoryError as error:
                 raise OutOfMemoryError("There is no memory to calibrate this model.") from error
         found += value
 
-    def _add(self, state: SavedState, tokens: Sequence[int]) -> None:
+    def add(self, state: SavedState, tokens: Sequence[int]) -> None:
         """Take the moments of one stretch in."""
         source = Source(state, self._facts.frame)
         job = _job(self._facts, source, tokens)
         frame = self._facts.frame
         features = [self._token_features(job, p) for p in range(len(job.cells))]
         for codec in transforms():
-            for i, group in enumerate(codec.groups(frame)):
+            groups = codec.groups(frame)
+            before: dict[int, Floats] = {}  # the rows of at most two groups
+            for i, group in enumerate(groups):
                 n = job.cells[group.part]
                 rows = [source.plain(group.part, layer, side, 4, n) for layer, side in group.members]
                 x = np.concatenate(rows, axis=1)
@@ -173,6 +180,10 @@ class Calibration:
                 self._sum(f"{codec.name}.x.{i}", x.sum(axis=0))
                 if codec.predicts:
                     self._sum(f"{codec.name}.fx.{i}", features[group.part][4:].T @ x)
+                    below = group_below(groups, i)
+                    if below is not None:
+                        self._sum(f"{codec.name}.bx.{i}", before.pop(below).T @ x)
+                    before[i] = x
         for p, f in enumerate(features):
             f = f[4:]
             self._sum(f"ff.{p}", f.T @ f)
@@ -201,54 +212,32 @@ class Calibration:
             raise StateError("The token embedding of this model cannot be read.")
         if embedding.n_embd <= MAX_FEATURES:
             return None
-        if "features" not in self._sums:
+        if "features" not in self.sums:
             ids = np.arange(0, embedding.n_vocab, max(embedding.n_vocab // 16384, 1), dtype=np.int32)
             rows = embedding.rows(ids)
             _, vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64))
-            self._sums["features"] = np.ascontiguousarray(vectors[:, ::-1][:, :MAX_FEATURES])
-        return self._sums["features"].astype(np.float16).astype(np.float32)
+            self.sums["features"] = np.ascontiguousarray(vectors[:, ::-1][:, :MAX_FEATURES])
+        return self.sums["features"].astype(np.float16).astype(np.float32)
 
     # ------------------------------------------------------------------ bases
 
-    def _solve(self, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+    def _solve(self, probe: _Probe, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
         """The arrays of the profile."""
         arrays: dict[str, NDArray[Any]] = dict(weights)
-        if "features" in self._sums:
-            arrays["features"] = self._sums["features"].astype(np.float16)
+        if "features" in self.sums:
+            arrays["features"] = self.sums["features"].astype(np.float16)
         frame = self._facts.frame
         for codec in transforms():
-            for i, group in enumerate(codec.groups(frame)):
-                arrays |= self._basis(codec, i, group, weights)
+            groups = codec.groups(frame)
+            bases = Bases(codec.name, codec.predicts, groups, frame, self.sums, weights)
+            for i in range(len(groups)):
+                arrays |= bases.plain(i)
+            if codec.predicts:
+                source = Source(probe.state, frame)
+                job = _job(self._facts, source, probe.before)
+                predicted = [bases.predicted(i) for i in range(len(groups))]
+                arrays |= worth_it(codec, source, job, arrays, predicted)
         return arrays
-
-    def _basis(
-        self, codec: TransformCodec, i: int, group: Group, weights: dict[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[Any]]:
-        name, part, sums = codec.name, group.part, self._sums
-        w = np.concatenate(
-            [
-                np.full(where.stop - where.start, weights[f"weight.{part}.{side}"][layer])
-                for layer, side, where in group.slices(self._facts.frame)
-            ]
-        ).astype(np.float64)
-        n = float(sums[f"n.{part}"][0])
-        mean = w * sums[f"{name}.x.{i}"] / n
-        covariance = w[:, None] * sums[f"{name}.xx.{i}"] * w - n * np.outer(mean, mean)
-        found: dict[str, NDArray[Any]] = {}
-        if codec.predicts:
-            f_mean = sums[f"f.{part}"] / n
-            ff = sums[f"ff.{part}"] - n * np.outer(f_mean, f_mean)
-            fx = sums[f"{name}.fx.{i}"] * w - n * np.outer(f_mean, mean)
-            regular = ff + RIDGE * np.trace(ff) / len(ff) * np.eye(len(ff))
-            predictor = np.linalg.solve(regular, fx).astype(np.float16).astype(np.float64)
-            half = predictor.T @ fx
-            covariance = covariance - half - half.T + predictor.T @ ff @ predictor
-            mean = mean - f_mean @ predictor
-            found[f"{name}.predictor.{i}"] = predictor.astype(np.float16)
-        _, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-        found[f"{name}.basis.{i}"] = vectors[:, ::-1].astype(np.float16)
-        found[f"{name}.mean.{i}"] = mean.astype(np.float32)
-        return found
 
     # ------------------------------------------------------------------ measurements
 
@@ -261,7 +250,7 @@ class Calibration:
         floor = probe.kld(_with_noise(probe.state, 0, 0, "k", FLOOR_NOISE, rng))
         for p, layers in enumerate(parts):
             for side in SIDES:
-                variance = self._sums[f"var.{p}.{side}"] / max(self._n_read, 1)
+                variance = self.sums[f"var.{p}.{side}"] / max(self._n_read, 1)
                 found = np.ones(len(layers))
                 for layer in range(len(layers)):
                     sigma = NOISE * float(np.sqrt(max(variance[layer], 1e-12)))

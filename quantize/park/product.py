@@ -64,15 +64,15 @@ def centre(x: Floats, weight: float, known: Known, first: int, out: Floats) -> N
     )
 
 
-def uncentre(y: Floats, weight: float, known: Known, first: int, width: int) -> Floats:
-    """``(y + known) / weight`` of the values from ``first`` on, shape (tokens, width).
+def uncentre(xt: Floats, weight: float, known: Known, first: int, width: int) -> Floats:
+    """The way back: ``(xt[first + j, i] + known[i, first + j]) / weight``, shape (tokens, width).
 
     Args:
-        y: contiguous, shape (tokens, known.now.shape[1]).
+        xt: contiguous, shape (known.now.shape[1], tokens).
     """
-    x = np.empty((len(y), width), np.float32)
+    x = np.empty((xt.shape[1], width), np.float32)
     functions().st_park_uncentre(
-        y.ctypes.data, *x.shape, weight, ctypes.byref(known.native()), first, x.ctypes.data
+        xt[first:].ctypes.data, *x.shape, weight, ctypes.byref(known.native()), first, x.ctypes.data
     )
     return x
 

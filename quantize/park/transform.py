@@ -10,12 +10,14 @@ components are not correlated. One step for all components and an entropy coder 
 a component whose variance is below the water level quantizes to zero and costs nothing, every other
 one has the same distortion. ``lowrank`` has a basis for K and one for V of every layer (the KVTC recipe,
 arXiv:2511.01815, with a predictor of zero), ``crosslayer`` one for neighbouring layers (xKV), ``learned`` one
-for K and V of a layer after a linear prediction from the token and the one before it, which are known.
+for K and V of a layer after a linear prediction from the token and the one before it, which are known, and
+from the layer below (``below.py``), which has been decoded.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from quantize import ggml
 from quantize.errors import StateError, UsageError
 from quantize.park import rans
+from quantize.park.below import Chain
 from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, Span, spans
 from quantize.park.plain import Floats, Frame, Source, Target
 from quantize.park.product import Known, centre, product, uncentre
@@ -62,48 +65,83 @@ class TransformCodec(Codec):
         return groups(frame, MOST, self.layers_together)
 
     def encode(self, source: Source, job: Job, sink: Sink) -> None:
-        model = _Model(self, job)
-        for index, group in enumerate(self.groups(job.frame)):
-            slices, weights = group.slices(job.frame), model.weights(group)
-            for span in spans(job.cells[group.part]):
-                known = model.known(index, group, span)
-                xt = np.empty((group.width(job.frame), span.end - span.start), np.float32)
-                for (layer, side, where), weight in zip(slices, weights, strict=True):
-                    x = source.plain(group.part, layer, side, span.start, span.end)
-                    centre(x, weight, known, where.start, xt)
-                y = product(model.basis(index), xt)
-                sink(_pack(rans.quantize(y, job.setting.step * span.fineness)))
+        model = Arrays(self, job)
+        chain = model.chain()
+        for index, group in enumerate(model.groups):
+            for number, span in enumerate(spans(job.cells[group.part])):
+                step = job.setting.step * span.fineness
+                told = chain.told(index, number)
+                coded = code(model, source, index, span, told, step)
+                sink(coded.pack())
+                if chain.needs(index):
+                    y = rans.dequantize(coded.z, step, coded.table, coded.shift)
+                    chain.tell(index, number, residual(model, index, coded.kept, y, told))
 
     def decode(self, blocks: Blocks, job: Job, target: Target) -> None:
-        model = _Model(self, job)
-        for index, group in enumerate(self.groups(job.frame)):
-            slices, weights = group.slices(job.frame), model.weights(group)
-            for span in spans(job.cells[group.part]):
+        model = Arrays(self, job)
+        chain = model.chain()
+        for index, group in enumerate(model.groups):
+            slices, weights = group.slices(job.frame), model.weights(index)
+            for number, span in enumerate(spans(job.cells[group.part])):
                 step = job.setting.step * span.fineness
-                kept, y = _unpack(next(blocks), span.end - span.start, group.width(job.frame), step)
-                x = product(y, model.components(index)[kept])
-                known = model.known(index, group, span)
+                told = chain.told(index, number)
+                kept, y = _unpack(next(blocks), span.end - span.start, model.width(index), step)
+                xt = residual(model, index, kept, y, told)
+                if chain.needs(index):
+                    chain.tell(index, number, xt)
+                known = model.known(index, span)
                 for (layer, side, where), weight in zip(slices, weights, strict=True):
-                    width = where.stop - where.start
-                    rows = uncentre(x, weight, known, where.start, width)
+                    rows = uncentre(xt, weight, known, where.start, where.stop - where.start)
                     target.put(group.part, layer, side, span.start, rows)
 
 
-def _pack(z: rans.Numbers) -> bytes:
-    """The components that are not all zero: u16 components, u16 coded ones, a bit for each component, a table
-    and a shift for each coded one, the code."""
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """The components of a stretch of tokens that are not all zero."""
+
+    kept: NDArray[np.intp]
+    """Their numbers."""
+    z: rans.Numbers
+    table: NDArray[np.uint8]
+    shift: NDArray[np.uint8]
+
+    def pack(self) -> bytes:
+        """u16 bytes of the mask, u16 components, a bit for each component up to the last, a table and a shift
+        for each, the code."""
+        mask = np.zeros(0, np.uint8)
+        code = b""
+        if len(self.kept):
+            bits = np.zeros(int(self.kept[-1]) + 1, np.uint8)
+            bits[self.kept] = 1
+            mask = np.packbits(bits)
+            code = rans.encode(self.z, self.table, self.shift)
+        head = _HEAD.pack(len(mask), len(self.kept))
+        return b"".join((head, mask.tobytes(), self.table.tobytes(), self.shift.tobytes(), code))
+
+
+def code(model: Arrays, source: Source, index: int, span: Span, told: Floats | None, step: float) -> Coded:
+    """What of a stretch of tokens is neither known nor told, in whole steps."""
+    group = model.groups[index]
+    known = model.known(index, span)
+    xt = np.empty((model.width(index), span.end - span.start), np.float32)
+    slices = group.slices(source.frame)
+    for (layer, side, where), weight in zip(slices, model.weights(index), strict=True):
+        centre(source.plain(group.part, layer, side, span.start, span.end), weight, known, where.start, xt)
+    if told is not None:
+        xt -= told
+    z = rans.quantize(product(model.basis(index), xt), step)
     kept = np.flatnonzero(rans.squares(z))
     z = z[kept]
     table, shift, _ = rans.choose(z)
-    mask = np.zeros(0, np.uint8)
-    code = b""
-    if len(kept):
-        bits = np.zeros(int(kept[-1]) + 1, np.uint8)
-        bits[kept] = 1
-        mask = np.packbits(bits)
-        code = rans.encode(z, table, shift)
-    head = _HEAD.pack(len(mask), len(kept))
-    return b"".join((head, mask.tobytes(), table.tobytes(), shift.tobytes(), code))
+    return Coded(kept, z, table, shift)
+
+
+def residual(model: Arrays, index: int, kept: NDArray[np.intp], y: Floats, told: Floats | None) -> Floats:
+    """What a decoder knows of a stretch of tokens beside what is known of them, shape (width, tokens)."""
+    xt = product(model.components(index)[kept], y)
+    if told is not None:
+        xt += told
+    return xt
 
 
 def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.intp], Floats]:
@@ -128,14 +166,24 @@ def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.in
     return kept, rans.dequantize(z, step, table, shift)
 
 
-class _Model:
+class Arrays:
     """The arrays of the profile as a codec needs them."""
 
     def __init__(self, codec: TransformCodec, job: Job) -> None:
         if job.profile is None:
             raise StateError(f"The codec {codec.name} needs a calibration of this model.")
         self._codec, self._job, self._profile = codec, job, job.profile
+        self.groups = codec.groups(job.frame)
         self._distinct: list[tuple[Floats, Places, Places]] = []
+
+    def chain(self) -> Chain:
+        """What each group tells of the one above it."""
+        widths = [self.width(i) for i in range(len(self.groups))]
+        return Chain(self._codec.name, self.groups, widths, self._profile.arrays, self.array)
+
+    def width(self, index: int) -> int:
+        """Values of a group's vector."""
+        return self.groups[index].width(self._job.frame)
 
     def array(self, name: str, *shape: int) -> Floats:
         """One array of the profile as float32."""
@@ -147,7 +195,7 @@ class _Model:
     @lru_cache(maxsize=1)  # noqa: B019  # dies with this object, which lives for one file
     def basis(self, index: int) -> Floats:
         """Columns are the components."""
-        width = self._codec.groups(self._job.frame)[index].width(self._job.frame)
+        width = self.width(index)
         return self.array(f"{self._codec.name}.basis.{index}", width, width)
 
     @lru_cache(maxsize=1)  # noqa: B019
@@ -155,28 +203,28 @@ class _Model:
         """The basis with a component in each row."""
         return np.ascontiguousarray(self.basis(index).T)
 
-    def weights(self, group: Group) -> list[float]:
+    def weights(self, index: int) -> list[float]:
         """What each member of the vector is multiplied by."""
+        group = self.groups[index]
         n = len(self._job.frame.geometry.parts[group.part])
         return [float(self.array(f"weight.{group.part}.{side}", n)[layer]) for layer, side in group.members]
 
-    def known(self, index: int, group: Group, span: Span) -> Known:
+    def known(self, index: int, span: Span) -> Known:
         """What is known of these tokens before their code is read."""
         now, before = self._tables(index)
         if before is None:
             return Known(now, np.zeros(span.end - span.start, np.int64))
-        _, at, at_before = self._features(group.part)
+        _, at, at_before = self._features(self.groups[index].part)
         return Known(now, at[span.start : span.end], before, at_before[span.start : span.end])
 
     @lru_cache(maxsize=1)  # noqa: B019
     def _tables(self, index: int) -> tuple[Floats, Floats | None]:
         """What each distinct token tells of itself (with the mean) and of the one after it."""
-        group = self._codec.groups(self._job.frame)[index]
-        width, name = group.width(self._job.frame), self._codec.name
+        width, name = self.width(index), self._codec.name
         mean = self.array(f"{name}.mean.{index}", width)
         if not self._codec.predicts:
             return mean[None], None
-        features, _, _ = self._features(group.part)
+        features, _, _ = self._features(self.groups[index].part)
         n = len(features)
         both = self.array(f"{name}.predictor.{index}", 2 * n, width)
         now = product(features, both[:n])
@@ -233,9 +281,9 @@ class CrossLayer(TransformCodec):
 
 
 class Learned(TransformCodec):
-    """K and V of a layer after a prediction from the tokens."""
+    """K and V of a layer after a prediction from the tokens and the layer below."""
 
     name = "learned"
-    about = "What the tokens themselves do not tell of K and V of a layer, in a basis of its own."
+    about = "What neither the tokens nor the layer below tell of K and V of a layer, in a basis of its own."
     layers_together = 1
     predicts = True

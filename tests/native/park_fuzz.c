@@ -74,7 +74,7 @@ static void rows(void) {
     const int64_t n = upto(50), first = upto(90), width = 1 + upto(150), all = first + width + upto(5), n_known = 3;
     const float weight = 0.5f + (float)upto(100) / 50;
     float *x = floats(n * width), *now = floats(n_known * all), *before = floats(n_known * all);
-    float *xt = room(4 * n * width), *back = room(4 * n * width), *y = floats(n * all);
+    float *xt = room(4 * n * width), *back = room(4 * n * width), *yt = floats(n * width);
     int64_t *at = room(8 * n), *at_before = room(8 * n);
     for (int64_t i = 0; i < n; i++) {
         at[i] = upto(n_known);
@@ -83,18 +83,18 @@ static void rows(void) {
     const bool both = upto(2) != 0;
     const st_park_known known = {now, both ? before : NULL, at, both ? at_before : NULL, all};
     st_park_centre(x, n, width, weight, &known, first, xt);
-    st_park_uncentre(y, n, width, weight, &known, first, back);
+    st_park_uncentre(yt, n, width, weight, &known, first, back);
     for (int64_t i = 0; i < n; i++) {
         for (int64_t j = 0; j < width; j++) {
             float k = now[at[i] * all + first + j];
             k = both ? k + before[at_before[i] * all + first + j] : k;
             const float there = x[i * width + j] * weight;
-            if (xt[j * n + i] != there - k || back[i * width + j] != (y[i * all + first + j] + k) / weight) {
+            if (xt[j * n + i] != there - k || back[i * width + j] != (yt[j * n + i] + k) / weight) {
                 fail("a centred row");
             }
         }
     }
-    free(x), free(now), free(before), free(xt), free(back), free(y), free(at), free(at_before);
+    free(x), free(now), free(before), free(xt), free(back), free(yt), free(at), free(at_before);
 }
 
 /* Two distributions: one that is even, one in which nearly everything is 0. */

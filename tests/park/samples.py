@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from quantize.buffers import allocate
 from quantize.geometry import Geometry
+from quantize.park.below import BELOW, group_below
 from quantize.park.codec import CODECS
 from quantize.park.parking import ModelFacts
 from quantize.park.plain import SIDES, Frame, Target
@@ -46,13 +47,19 @@ def facts_for(geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32)
             arrays[f"weight.{p}.{side}"] = rng.uniform(0.5, 2, len(layers)).astype(np.float32)
     for codec in CODECS.values():
         if isinstance(codec, TransformCodec):
-            for i, group in enumerate(codec.groups(frame)):
+            groups = codec.groups(frame)
+            for i, group in enumerate(groups):
                 width = group.width(frame)
                 arrays[f"{codec.name}.basis.{i}"] = orthogonal(rng, width)
                 arrays[f"{codec.name}.mean.{i}"] = rng.normal(size=width).astype(np.float32)
                 if codec.predicts:
                     shape = (2 * Vectors.n_embd, width)
                     arrays[f"{codec.name}.predictor.{i}"] = rng.normal(size=shape).astype(np.float32) / 8
+                    below = group_below(groups, i)
+                    if below is not None and i % 3:  # not every group is predicted from another
+                        shape = (groups[below].width(frame), width)
+                        told = rng.normal(size=shape) / shape[0] ** 0.5
+                        arrays[f"{codec.name}.{BELOW}.{i}"] = told.astype(np.float32)
     profile = Profile(mark, arrays, {"learned": [Point(0.02, 0.0001, 6.0), Point(0.1, 0.004, 14.0)]})
     profile.seal()
     return ModelFacts(mark, frame, Vectors(), profile)
