@@ -10,11 +10,13 @@ what else the machine does. ``--faults`` flips bits, cuts files and kills a writ
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from time import process_time
 
@@ -31,10 +33,13 @@ from quantize.errors import StateError
 from quantize.lab.divergence import log_softmax
 from quantize.lab.text import built_in_text
 from quantize.llama import Context, Model, send_log_to
-from quantize.park.codec import Setting
+from quantize.park import rans
+from quantize.park.codec import CODECS, Setting, spans
+from quantize.park.coded import Coded
 from quantize.park.facts import facts_of
 from quantize.park.file import ParkReader
 from quantize.park.parking import ModelFacts, park, unpark
+from quantize.park.transform import TransformCodec
 from quantize.state import SavedState, read_state
 
 AFTER = 384
@@ -117,6 +122,59 @@ def seconds(text: Text, facts: ModelFacts, setting: Setting, path: Path, rounds:
     )
 
 
+def entropy(text: Text, facts: ModelFacts, path: Path) -> None:
+    """What zstd would make of the numbers of a file in place of rANS."""
+    zstd = importlib.import_module("zstandard")
+    for step in (0.03, 0.05, 0.09):
+        done = park(text.state, text.before, facts, Setting("learned", step), path)
+        assert done is not None
+        blocks = [b for b in _blocks(path, facts) if len(b.z)]
+        n = sum(b.z.size for b in blocks) / 1e6
+        began = process_time()
+        codes = [Coded.of(b.z).pack() for b in blocks]
+        coded = process_time()
+        for b, code in zip(blocks, codes, strict=True):
+            Coded.unpack(code, b.z.shape[1], len(b.z))
+        read = process_time()
+        size = sum(len(code) for code in codes)
+        speed = f"{n / (coded - began):.0f} million a second written, {n / (read - coded):.0f} read"
+        print(f"  learned:{step:g}: {n:.1f} million numbers, {8e-6 * size / n:.2f} bits with rANS, {speed}")
+        plain = [_as_bytes(b.z) for b in blocks]
+        for level in (3, 19):
+            write, back = zstd.ZstdCompressor(level=level), zstd.ZstdDecompressor()
+            began = process_time()
+            codes = [write.compress(b) for b in plain]
+            coded = process_time()
+            for code in codes:
+                back.decompress(code)
+            read = process_time()
+            other = sum(len(code) for code in codes)
+            sizes = f"{other / size:.2f} of that, the file {1 + (other - size) / done.n_bytes:.2f}"
+            speed = f"{n / (coded - began):.0f} written, {n / (read - coded):.0f} read"
+            print(f"    zstd {level}: {sizes}; {speed}", flush=True)
+
+
+def _blocks(path: Path, facts: ModelFacts) -> Iterator[Coded]:
+    """The blocks of a file behind its exact tokens."""
+    codec = CODECS["learned"]
+    assert isinstance(codec, TransformCodec)
+    groups = codec.groups(facts.frame)
+    with ParkReader(path) as reader:
+        for layers in facts.frame.geometry.parts:
+            for _ in range(1 + 2 * len(layers)):
+                reader.block()
+        for group in groups:
+            for span in spans(reader.about.cells[group.part]):
+                yield Coded.unpack(reader.block(), span.end - span.start, group.width(facts.frame))
+
+
+def _as_bytes(z: rans.Numbers) -> bytes:
+    """One byte a number, two (the low ones first) where one is too few."""
+    if np.abs(z).max() < 128:
+        return z.astype(np.int8).tobytes()
+    return z.astype("<i2").view(np.uint8).reshape(-1, 2).T.tobytes()
+
+
 def faults(text: Text, facts: ModelFacts, setting: Setting, path: Path, n: int) -> None:
     """Flip bits, cut files, kill writers; count what comes out wrong."""
     assert park(text.state, text.before, facts, setting, path) is not None
@@ -194,6 +252,7 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.09)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--faults", type=int, default=0)
+    parser.add_argument("--zstd", action="store_true", help="compare with zstd (pip install zstandard)")
     args = parser.parse_args()
     send_log_to(lambda _level, _text: None)
     path = resolve(args.model)
@@ -210,6 +269,8 @@ def main() -> None:
                 sizes(text, facts, codec, file)
             if args.rounds:
                 seconds(text, facts, Setting(args.codecs[0], args.step), file, args.rounds)
+            if args.zstd:
+                entropy(text, facts, file)
             if args.faults and n == args.tokens[0]:
                 faults(text, facts, Setting(args.codecs[0], args.step), file, args.faults)
             text.context.close()

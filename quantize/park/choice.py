@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from quantize.park import rans
 from quantize.park.bases import USUAL_STEP
 from quantize.park.codec import Job, spans
 from quantize.park.plain import Floats, Source
@@ -48,8 +47,7 @@ def worth_it(
                 step = USUAL_STEP * span.fineness
                 coded = code(arrays, source, index, span, t, step)
                 size += len(coded.pack())
-                y = rans.dequantize(coded.z, step, coded.table, coded.shift)
-                rest.append(residual(arrays, index, coded.kept, y, t))
+                rest.append(residual(arrays, index, coded, t, step))
             if best is None or size < best[0]:
                 best = size, rest
                 if arrays is with_below:

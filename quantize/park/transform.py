@@ -16,8 +16,6 @@ from the layer below (``below.py``), which has been decoded.
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -29,15 +27,14 @@ from quantize.errors import StateError, UsageError
 from quantize.park import rans
 from quantize.park.below import Chain
 from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, Span, spans
+from quantize.park.coded import Coded
 from quantize.park.plain import Floats, Frame, Source, Target
 from quantize.park.product import Known, centre, product, uncentre
 from quantize.park.profile import Group, Profile, groups
-from quantize.park.tables import library
 
 MOST = 1024
 """Values of the longest vector."""
 DEFAULT_STEP = 0.07
-_HEAD = struct.Struct("<HH")
 
 Places = NDArray[np.int64]
 
@@ -74,8 +71,7 @@ class TransformCodec(Codec):
                 coded = code(model, source, index, span, told, step)
                 sink(coded.pack())
                 if chain.needs(index):
-                    y = rans.dequantize(coded.z, step, coded.table, coded.shift)
-                    chain.tell(index, number, residual(model, index, coded.kept, y, told))
+                    chain.tell(index, number, residual(model, index, coded, told, step))
 
     def decode(self, blocks: Blocks, job: Job, target: Target) -> None:
         model = Arrays(self, job)
@@ -85,38 +81,14 @@ class TransformCodec(Codec):
             for number, span in enumerate(spans(job.cells[group.part])):
                 step = job.setting.step * span.fineness
                 told = chain.told(index, number)
-                kept, y = _unpack(next(blocks), span.end - span.start, model.width(index), step)
-                xt = residual(model, index, kept, y, told)
+                coded = Coded.unpack(next(blocks), span.end - span.start, model.width(index))
+                xt = residual(model, index, coded, told, step)
                 if chain.needs(index):
                     chain.tell(index, number, xt)
                 known = model.known(index, span)
                 for (layer, side, where), weight in zip(slices, weights, strict=True):
                     rows = uncentre(xt, weight, known, where.start, where.stop - where.start)
                     target.put(group.part, layer, side, span.start, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """The components of a stretch of tokens that are not all zero."""
-
-    kept: NDArray[np.intp]
-    """Their numbers."""
-    z: rans.Numbers
-    table: NDArray[np.uint8]
-    shift: NDArray[np.uint8]
-
-    def pack(self) -> bytes:
-        """u16 bytes of the mask, u16 components, a bit for each component up to the last, a table and a shift
-        for each, the code."""
-        mask = np.zeros(0, np.uint8)
-        code = b""
-        if len(self.kept):
-            bits = np.zeros(int(self.kept[-1]) + 1, np.uint8)
-            bits[self.kept] = 1
-            mask = np.packbits(bits)
-            code = rans.encode(self.z, self.table, self.shift)
-        head = _HEAD.pack(len(mask), len(self.kept))
-        return b"".join((head, mask.tobytes(), self.table.tobytes(), self.shift.tobytes(), code))
 
 
 def code(model: Arrays, source: Source, index: int, span: Span, told: Floats | None, step: float) -> Coded:
@@ -129,41 +101,15 @@ def code(model: Arrays, source: Source, index: int, span: Span, told: Floats | N
         centre(source.plain(group.part, layer, side, span.start, span.end), weight, known, where.start, xt)
     if told is not None:
         xt -= told
-    z = rans.quantize(product(model.basis(index), xt), step)
-    kept = np.flatnonzero(rans.squares(z))
-    z = z[kept]
-    table, shift, _ = rans.choose(z)
-    return Coded(kept, z, table, shift)
+    return Coded.of(rans.quantize(product(model.basis(index), xt), step))
 
 
-def residual(model: Arrays, index: int, kept: NDArray[np.intp], y: Floats, told: Floats | None) -> Floats:
+def residual(model: Arrays, index: int, coded: Coded, told: Floats | None, step: float) -> Floats:
     """What a decoder knows of a stretch of tokens beside what is known of them, shape (width, tokens)."""
-    xt = product(model.components(index)[kept], y)
+    xt = product(model.components(index)[coded.kept], coded.values(step))
     if told is not None:
         xt += told
     return xt
-
-
-def _unpack(data: bytes, n: int, width: int, step: float) -> tuple[NDArray[np.intp], Floats]:
-    """The coded components and their values, shape (components, n)."""
-    if len(data) < _HEAD.size:
-        raise StateError("A block of the parked conversation is too short.")
-    n_mask, n_kept = _HEAD.unpack_from(data)
-    at = _HEAD.size
-    mask = np.unpackbits(np.frombuffer(data[at : at + n_mask], np.uint8))
-    kept = np.flatnonzero(mask)
-    at += n_mask
-    fits = len(kept) == n_kept and (not n_kept or kept[-1] < width)
-    if not fits or len(data) < at + 2 * n_kept:
-        raise StateError("A block of the parked conversation has the wrong components.")
-    table = np.frombuffer(data[at : at + n_kept], np.uint8)
-    shift = np.frombuffer(data[at + n_kept : at + 2 * n_kept], np.uint8)
-    if not n_kept:
-        return kept, np.empty((0, n), np.float32)
-    if table.max() >= len(library().freq):
-        raise StateError("A block of the parked conversation names a distribution that there is not.")
-    z = rans.decode(data[at + 2 * n_kept :], n, table, shift)
-    return kept, rans.dequantize(z, step, table, shift)
 
 
 class Arrays:
