@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from models.hub.names import HubName
 
 BUILTIN: dict[str, str] = {
-    "builtin": "stretch-30m-q8_0.gguf",
-    "builtin-ternary": "stretch-30m-ternary-tq2_0.gguf",
+    "builtin": "stretch-36m-q8_0.gguf",
+    "builtin-ternary": "stretch-36m-ternary-tq2_0.gguf",
 }
 """The models in the package, by name."""
 

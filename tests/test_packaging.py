@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_packages_with_their_data(tmp_path: Path) -> None:
         if path.suffix in DATA or path.name == "py.typed"
     }
     wanted = {name for name in wanted if not name.startswith("models/training/")}
-    assert {"models/builtin/stretch-30m-q8_0.gguf", "app/py.typed"} <= wanted
+    assert {"models/builtin/stretch-36m-q8_0.gguf", "app/py.typed"} <= wanted
     assert wanted - held == set()
     assert {n.split("/")[0] for n in held if ".dist-info" not in n} == {"app", "models", "quantize"}
     assert not [n for n in held if n.startswith("models/training/")]

@@ -86,15 +86,15 @@ class Candidate:
         p = p ** (1 / SAMPLING["temperature"])
         return int(rng.choices(top[: len(p)].tolist(), p.tolist())[0])
 
-    def bits(self, tokens: list[int]) -> float:
-        """Bits that the tokens after the first take."""
+    def bits(self, tokens: list[int], counts: list[bool]) -> float:
+        """Bits that the tokens after the first take, of those that count."""
         with Context(self.model, n_ctx=2560, n_outputs_max=512) as context:
             total = 0.0
             for i in range(0, len(tokens), 512):
                 part = tokens[i : i + 512]
                 context.decode(part, i, logits="all")
                 for j in range(len(part)):
-                    if i + j + 1 < len(tokens):
+                    if i + j + 1 < len(tokens) and counts[i + j + 1]:
                         row = context.logits(j).astype(np.float64)
                         total += float(np.logaddexp.reduce(row) - row[tokens[i + j + 1]])
         return total / np.log(2)
@@ -128,6 +128,23 @@ def unseen_chat() -> list[str]:
     return (DATA / "chat.txt").read_text().strip().split("\n\n")
 
 
+def in_chat(c: Candidate, turns: list[Turn]) -> tuple[list[int], list[bool]]:
+    """The tokens of a conversation, and which are somebody's words or the end of a reply.
+
+    The rest of the template is given by the program and never predicted: training leaves it out, too.
+    """
+    tokens: list[int] = []
+    counts: list[bool] = []
+    for turn in turns:
+        head = c.model.tokenize(f"<|im_start|>{turn.role}\n")
+        words = c.model.tokenize(turn.text, parse_special=False)
+        end = c.model.tokenize("<|im_end|>\n")
+        tokens += head + words + end
+        counts += [False] * len(head) + [True] * len(words)
+        counts += [turn.role == "assistant"] + [False] * (len(end) - 1)
+    return tokens, counts
+
+
 def bits_per_byte(c: Candidate, texts: list[str], talk: bool, n_bytes: int) -> Score:
     """Bits per byte of texts in their own format, each from its beginning, up to 2,048 tokens of each."""
     bits = size = 0.0
@@ -135,12 +152,13 @@ def bits_per_byte(c: Candidate, texts: list[str], talk: bool, n_bytes: int) -> S
         text = text[:6000]
         if talk:
             turns = corpus.turns(text)
-            tokens = c.model.tokenize("".join(f"<|im_start|>{t.role}\n{t.text}<|im_end|>\n" for t in turns))
+            tokens, counts = in_chat(c, turns)
             n = sum(len(t.text.encode()) for t in turns)
         else:
             tokens = c.model.tokenize(text, parse_special=False)
+            counts = [True] * len(tokens)
             n = len(text.encode())
-        bits += c.bits(tokens[:2048])
+        bits += c.bits(tokens[:2048], counts)
         size += n * min(1.0, 2048 / len(tokens))
         if size > n_bytes:
             break

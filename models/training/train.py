@@ -28,6 +28,7 @@ from models.training.network import Network
 from models.training.ranks import Ranks
 from models.training.status import say
 from models.training.stream import Stream
+from models.training.temperature import CANDIDATES
 from models.training.tokenizer import Tokenizer
 
 AGREE_STEPS = 64
@@ -82,7 +83,9 @@ def held_out_tokens(
 
 
 @torch.no_grad()
-def bits_per_byte(network: Network, rows: list[list[int]], n_bytes: int, device: str) -> float:
+def bits_per_byte(
+    network: Network, rows: list[list[int]], n_bytes: int, device: str, temperature: float = 1.0
+) -> float:
     """Bits per byte of held-out texts, each read from its own beginning (in rows of 2,048 tokens at most)."""
     total = 0.0
     for i in range(0, len(rows), 16):
@@ -94,7 +97,7 @@ def bits_per_byte(network: Network, rows: list[list[int]], n_bytes: int, device:
             tokens[j, : len(row)] = torch.tensor(row)
             mask[j, : len(row)] = True
         tokens, mask = tokens.to(device), mask.to(device)
-        logits = network(tokens)[:, :-1]
+        logits = network(tokens)[:, :-1] / temperature
         loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
         total += float((loss * mask[:, 1:].flatten()).sum())
     return total / np.log(2) / n_bytes
@@ -210,6 +213,15 @@ def better(it: Trainer, examine: Callable[[], dict[str, float]]) -> dict[str, ob
     return {**(averaged if keep else last), "last": last, "averaged": averaged}
 
 
+@torch.no_grad()
+def calm(it: Trainer, examine: Callable[..., dict[str, float]]) -> dict[str, object]:
+    """Divide the logits by the temperature that needs the fewest bits for the held-out text."""
+    bits = {t: examine(t) for t in CANDIDATES}
+    best = min(bits, key=lambda t: sum(bits[t].values()))
+    it.network.output_norm.weight /= best
+    return {**bits[best], "temperature": best}
+
+
 def schedule(run: Run, spent: float, total: float) -> float:
     """Share of the learning rate: a short rise, a plateau, and a straight fall to zero."""
     return min(1.0, (spent + 0.5) / run.warmup_s) * min(1.0, max(0.0, 1 - spent / total) / run.cooldown)
@@ -248,9 +260,11 @@ def train(
             )
         )
 
-    def examine() -> dict[str, float]:
+    def examine(temperature: float = 1.0) -> dict[str, float]:
         it.network.eval()
-        found = {k: bits_per_byte(it.network, rows, n, device) for k, (rows, n) in held_out.items()}
+        found = {
+            k: bits_per_byte(it.network, rows, n, device, temperature) for k, (rows, n) in held_out.items()
+        }
         it.network.train()
         return found
 
@@ -319,6 +333,7 @@ def train(
             row |= {"tokens": ranks.count * seen, "waited": round(waited, 1)}
             if over:
                 row |= better(it, examine)
+                row |= calm(it, examine)
             elif it.spent - last_examined >= min(EXAMINE_S, total / 8):
                 last_examined = it.spent
                 row |= examine()

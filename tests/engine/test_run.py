@@ -58,7 +58,7 @@ def script(tmp_path: Path, *lines: str) -> str:
 def test_a_prompt_prints_the_reply_and_nothing_else(stretch_run: Run) -> None:
     done = stretch_run("-p", "What is the KV cache?", "--temp", "0", "-n", "20")
     assert done.returncode == 0 and done.stderr == ""
-    assert "cache" in done.stdout and done.stdout.count("\n") == 1
+    assert "memory of the conversation" in done.stdout and done.stdout.count("\n") == 1
 
 
 def test_text_from_a_pipe_is_the_message_or_follows_it(stretch_run: Run) -> None:
