@@ -111,19 +111,18 @@ async def test_a_question_without_a_word_of_reply_is_asked_again(chat: Chat) -> 
 async def test_an_engine_that_always_dies_is_given_up_and_can_be_started_again(chat: Chat) -> None:
     async with chat() as watch:
         await watch.ready()
-        died = 0
+        died: set[int] = set()  # a process may report some progress before it is gone
 
         def again(message: Message) -> bool:
-            nonlocal died
             if isinstance(message, news.PhaseChanged) and message.phase == "loading":
-                died += 1
+                died.add(watch.session.life.link.pid)
                 watch.strike(signal.SIGKILL)
             return False
 
         watch.strike_at(again, signal.SIGKILL)
         watch.strike(signal.SIGKILL)
         await watch.until(lambda: watch.session.phase == "stopped")
-        assert died == MOST_DEATHS - 1
+        assert len(died) == MOST_DEATHS - 1
         watch.strike_at(lambda message: False, signal.SIGKILL)
         await watch.say("are you there?")
         await watch.say("/restart")
