@@ -1,10 +1,11 @@
 """What parking a conversation costs: bytes for a loss, seconds, and what survives a fault.
 
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.park [MODEL] [--calibrations DIR]
-                                [--tokens 3000 8000] [--faults 1000]
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.park [MODEL] [--calibrations DIR] [--tokens 3000 7800]
+                                [--codecs learned turboquant ggml] [--faults 1000] [--picture FILE]
 
-Calibrate the model first. Seconds are those of the processor, of all threads together: they hardly depend on
-what else the machine does. ``--faults`` flips bits, cuts files and kills a writing process.
+Calibrate the model first, unless only ``turboquant`` and ``ggml`` are measured. Seconds are those of the
+processor, of all threads together: they hardly depend on what else the machine does. ``--faults`` flips bits,
+cuts files and kills a writing process. ``--picture`` draws KLD against size for the first number of tokens.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import paths
+from benchmarks.park_picture import Point, Wanted, draw
 from models.geometry import read_shape
 from models.header import read_header
 from models.resolve import resolve
@@ -34,7 +36,7 @@ from quantize.lab.divergence import log_softmax
 from quantize.lab.text import built_in_text
 from quantize.llama import Context, Model, send_log_to
 from quantize.park import rans
-from quantize.park.codec import CODECS, Setting, spans
+from quantize.park.codec import CODECS, Setting, codec, spans
 from quantize.park.coded import Coded
 from quantize.park.facts import facts_of
 from quantize.park.file import ParkReader
@@ -44,7 +46,10 @@ from quantize.state import SavedState, read_state
 
 AFTER = 384
 F16 = 1
-TARGETS = (0.0005, 0.0035)
+WANTED = (Wanted(6.5, 0.0005), Wanted(12, 0.0035))
+STEPS = np.geomspace(0.008, 0.13, 11)
+BITS = (4, 3, 2, 1)
+TYPES = ("q8_0", "q5_0", "q4_0", "iq4_nl")
 
 
 class Text:
@@ -87,14 +92,45 @@ def parked(text: Text, facts: ModelFacts, setting: Setting, path: Path) -> tuple
         return done.ratio, text.kld(unpark(reader, facts, F16, F16, allocate))
 
 
-def sizes(text: Text, facts: ModelFacts, codec: str, path: Path) -> None:
-    """How small the codec is at each of the losses that are asked for."""
-    steps = np.geomspace(0.016, 0.13, 9)
-    found = [parked(text, facts, Setting(codec, float(step)), path) for step in steps]
-    for target in TARGETS:
-        good = [(ratio, kld) for ratio, kld in found if kld <= target]
+def settings_of(name: str) -> list[Setting]:
+    """Settings of a codec from fine to coarse; only the codecs with a quantizer of their own have steps."""
+    found = codec(name)
+    if isinstance(found, TransformCodec):
+        return [found.check(Setting(name, float(step))) for step in STEPS]
+    if name == "turboquant":
+        return [found.check(Setting(name, bits)) for bits in BITS]
+    return [found.check(Setting(name, type_name=type_name)) for type_name in TYPES]
+
+
+def sizes(text: Text, facts: ModelFacts, name: str, path: Path) -> list[Point]:
+    """How small the codec is at each setting, and at each of the losses that are asked for."""
+    points = []
+    for setting in settings_of(name):
+        ratio, kld = parked(text, facts, setting, path)
+        points.append(Point(name, setting.label, ratio, kld))
+        print(f"  {setting.label:<19} {ratio:5.1f}x, KLD {kld:.5f}", flush=True)
+    for wanted in WANTED:
+        good = [(p.ratio, p.kld) for p in points if p.kld <= wanted.kld]
         best = f"{max(good)[0]:5.1f}x (KLD {max(good)[1]:.5f})" if good else "    -"
-        print(f"  {codec:<11} KLD <= {target:g}: {best}", flush=True)
+        print(f"  {name:<11} KLD <= {wanted.kld:g}: {best}", flush=True)
+    return points
+
+
+def floor(text: Text) -> float:
+    """KLD of a change that is none: noise of a ten-thousandth of every value of the f16 cache.
+
+    That is less than f16 itself rounds; it moves about every eighth value by one unit in the last place. What
+    it costs is what the engine's own rounding makes of any change at all.
+    """
+    data = text.state.data.copy()
+    rng = np.random.default_rng(2)
+    for part in text.state.parts:
+        for rows in (*part.k, *part.v):
+            at = slice(rows.offset, rows.offset + rows.size)
+            values = data[at].copy().view(np.float16).astype(np.float32)
+            values *= 1 + 1e-4 * rng.standard_normal(values.shape, np.float32)
+            data[at] = values.astype(np.float16).view(np.uint8)
+    return text.kld(read_state(data))
 
 
 def seconds(text: Text, facts: ModelFacts, setting: Setting, path: Path, rounds: int) -> None:
@@ -156,9 +192,9 @@ def entropy(text: Text, facts: ModelFacts, path: Path) -> None:
 
 def _blocks(path: Path, facts: ModelFacts) -> Iterator[Coded]:
     """The blocks of a file behind its exact tokens."""
-    codec = CODECS["learned"]
-    assert isinstance(codec, TransformCodec)
-    groups = codec.groups(facts.frame)
+    learned = CODECS["learned"]
+    assert isinstance(learned, TransformCodec)
+    groups = learned.groups(facts.frame)
     with ParkReader(path) as reader:
         for layers in facts.frame.geometry.parts:
             for _ in range(1 + 2 * len(layers)):
@@ -249,9 +285,10 @@ def main() -> None:
     parser.add_argument("--calibrations", type=Path, default=paths.calibrations_dir())
     parser.add_argument("--tokens", type=int, nargs="+", default=[3000, 7800])
     parser.add_argument("--codecs", nargs="+", default=["learned", "crosslayer", "lowrank"])
-    parser.add_argument("--step", type=float, default=0.09)
+    parser.add_argument("--step", type=float, default=0.09, help="of the first codec, if it has steps")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--faults", type=int, default=0)
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="an SVG file to write")
     parser.add_argument("--zstd", action="store_true", help="compare with zstd (pip install zstandard)")
     args = parser.parse_args()
     send_log_to(lambda _level, _text: None)
@@ -261,18 +298,27 @@ def main() -> None:
         facts = facts_of(model, geometry, args.calibrations)
         tokens = model.tokenize(built_in_text(), add_special=True, parse_special=False)
         file = Path(directory) / "text.park"
+        usual = settings_of(args.codecs[0])[0]
+        if isinstance(codec(usual.codec), TransformCodec):
+            usual = Setting(usual.codec, args.step)
         for n in args.tokens:
+            first = n == args.tokens[0]
             n = min(n, len(tokens) - AFTER)
             print(f"{args.model}, {n:,} tokens", flush=True)
             text = Text(model, tokens, n)
-            for codec in args.codecs:
-                sizes(text, facts, codec, file)
+            least = floor(text)
+            print(f"  noise below f16's own rounding: KLD {least:.5f}", flush=True)
+            points = [point for name in args.codecs for point in sizes(text, facts, name, file)]
+            if args.picture and first:
+                subtitle = f"{AFTER} tokens after {n:,} parked ones; everything in the file counted"
+                drawn = draw(points, f"{args.model}: what parking costs", subtitle, least, WANTED)
+                args.picture.write_text(drawn, encoding="utf-8")
             if args.rounds:
-                seconds(text, facts, Setting(args.codecs[0], args.step), file, args.rounds)
+                seconds(text, facts, usual, file, args.rounds)
             if args.zstd:
                 entropy(text, facts, file)
-            if args.faults and n == args.tokens[0]:
-                faults(text, facts, Setting(args.codecs[0], args.step), file, args.faults)
+            if args.faults and first:
+                faults(text, facts, usual, file, args.faults)
             text.context.close()
 
 
