@@ -73,7 +73,7 @@ def test_every_weight_comes_back(source: Path, tmp_path: Path, capsys: Any, how:
 def test_the_built_in_ternary_model_through_a_checkpoint_and_back(tmp_path: Path, capsys: Any) -> None:
     """The real one, its real tokenizer, its logits."""
     builtin = resolve("builtin-ternary")
-    write_checkpoint(builtin, tmp_path / "in", n_parts=3)
+    write_checkpoint(builtin, tmp_path / "in", how="f32", n_parts=3)  # a scale for each block of 256
     assert convert(tmp_path / "in", tmp_path, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     out = Path(said["path"])

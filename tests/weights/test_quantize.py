@@ -299,12 +299,15 @@ def children() -> list[psutil.Process]:
 
 def test_stopping_ends_the_child_and_removes_the_rest(ordinary: Path, tmp_path: Path) -> None:
     place = tmp_path / "x.gguf"
-    job = QuantizeJob(str(ordinary), "", FILE_TYPES["q8_0"].id)
-    with pytest.raises(KeyboardInterrupt), new_file(place, overwrite=False) as part:
-        for _event in run(QuantizeJob(job.source, str(part), job.file_type)):
-            assert children()
-            raise KeyboardInterrupt
-    assert not children() and not list(tmp_path.iterdir())
+    for _attempt in range(20):
+        with pytest.raises(KeyboardInterrupt), new_file(place, overwrite=False) as part:
+            for _event in run(QuantizeJob(str(ordinary), str(part), FILE_TYPES["q8_0"].id)):
+                caught = bool(children())  # where the machine is busy it may have ended before we look
+                raise KeyboardInterrupt
+        assert not children() and not list(tmp_path.iterdir())
+        if caught:
+            return
+    raise AssertionError("The child was never seen alive.")
 
 
 def test_the_death_of_the_child_is_not_ours(ordinary: Path, tmp_path: Path) -> None:
