@@ -307,7 +307,7 @@ def main() -> None:
             print(f"{args.model}, {n:,} tokens", flush=True)
             text = Text(model, tokens, n)
             least = floor(text)
-            print(f"  noise below f16's own rounding: KLD {least:.5f}", flush=True)
+            print(f"  noise below f16's own rounding: KLD {least:.2g}", flush=True)
             points = [point for name in args.codecs for point in sizes(text, facts, name, file)]
             if args.picture and first:
                 subtitle = f"{AFTER} tokens after {n:,} parked ones; everything in the file counted"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from quantize.lab.picture import clean
 
 WIDTH, HEIGHT = 880, 520
-LEFT, RIGHT, TOP, BOTTOM = 84, 120, 76, 76
+LEFT, RIGHT, TOP, BOTTOM = 84, 40, 76, 76
 LETTER = 7.0
 """Width of a letter, about."""
 LINE = 15.0
-"""Labels of lines stand at least this far apart."""
+"""Height of a label."""
 
 # The look of the other pictures (``quantize.lab.picture``), with a colour for each line.
 _STYLE = """
@@ -157,10 +157,10 @@ def _corner(axes: _Axes, wanted: Wanted) -> list[str]:
 
 def _lines(axes: _Axes, points: Sequence[Point]) -> list[str]:
     out = []
-    taken: list[float] = []
+    taken: list[tuple[float, float]] = []
     codecs = list(dict.fromkeys(p.codec for p in points))
     ends = {name: [p for p in points if p.codec == name][-1] for name in codecs}
-    for name in sorted(codecs, key=lambda n: axes.y(ends[n].kld)):
+    for name in sorted(codecs, key=lambda n: axes.y(ends[n].kld), reverse=True):
         colour = f"c{codecs.index(name) % _COLOURS}"
         mine = [(axes.x(p.ratio), axes.y(p.kld), p) for p in points if p.codec == name]
         places = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in mine)
@@ -170,9 +170,12 @@ def _lines(axes: _Axes, points: Sequence[Point]) -> list[str]:
             out.append(
                 f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{said}</title></circle>'
             )
-        x, y, _ = mine[-1]
-        while any(abs(y - other) < LINE for other in taken):
-            y += LINE
-        taken.append(y)
-        out.append(f'<text class="name {colour}" x="{x + 9:.1f}" y="{y + 4:.1f}">{clean(name)}</text>')
+        # Lines rise to the right: above the end and left of it there is room.
+        x, y = mine[-1][0] - 6, mine[-1][1] - 8
+        while any(abs(x - a) < LETTER * len(name) and abs(y - b) < LINE for a, b in taken):
+            y -= LINE
+        taken.append((x, y))
+        out.append(
+            f'<text class="name {colour}" x="{x:.1f}" y="{y:.1f}" text-anchor="end">{clean(name)}</text>'
+        )
     return out
