@@ -42,7 +42,7 @@ def ask_all(
     model = bench.model
     texts = list(hide_facts(task, prose, lambda t: len(model.tokenize(t, parse_special=False))))
     chat = [
-        (_prompt(model, task.chat, t), [_question(model, task.chat, f.question) for f in t.facts])
+        (prompt_tokens(model, task.chat, t), [question_tokens(model, task.chat, f.question) for f in t.facts])
         for t in texts
     ]
     longest = max(len(prompt) + max(map(len, questions)) for prompt, questions in chat)
@@ -51,13 +51,14 @@ def ask_all(
         for hidden, (prompt, questions) in zip(texts, chat, strict=True):
             reader = _Rereader(subject, prompt, setting.settles)
             for i in hidden.order:
-                reply = _reply(model, subject, questions[i], reader.ready())
+                reply = reply_to(model, subject, questions[i], reader.ready())
                 right.append(is_right(reply, hidden.facts[i], hidden.facts))
                 on_progress(len(right))
     return right
 
 
-def _prompt(model: Model, chat: ChatShape, hidden: HiddenFacts) -> list[int]:
+def prompt_tokens(model: Model, chat: ChatShape, hidden: HiddenFacts) -> list[int]:
+    """What is read before any question: the text with its facts, as the chat begins."""
     tokens = model.tokenize(chat.before) + model.tokenize(hidden.text, parse_special=False)
     bos = L.llama_vocab_bos(model.vocab)
     if L.llama_vocab_get_add_bos(model.vocab) and tokens[:1] != [bos]:
@@ -65,7 +66,8 @@ def _prompt(model: Model, chat: ChatShape, hidden: HiddenFacts) -> list[int]:
     return tokens
 
 
-def _question(model: Model, chat: ChatShape, question: str) -> list[int]:
+def question_tokens(model: Model, chat: ChatShape, question: str) -> list[int]:
+    """A question, up to where its reply begins."""
     return (
         model.tokenize(chat.between)
         + model.tokenize(question, parse_special=False)
@@ -73,7 +75,7 @@ def _question(model: Model, chat: ChatShape, question: str) -> list[int]:
     )
 
 
-def _reply(model: Model, subject: Subject, question: Sequence[int], position: int) -> str:
+def reply_to(model: Model, subject: Subject, question: Sequence[int], position: int) -> str:
     """The greedy reply to a question that follows what was read up to ``position``."""
     subject.read(question, position, "last")
     position += len(question)

@@ -14,6 +14,7 @@ class H2O(Policy):
     name: ClassVar[str] = "h2o"
     title: ClassVar[str] = "most attention from the whole text"
     observation: ClassVar[Observation] = Observation("everything")
+    common_scale: ClassVar[bool] = True
 
     def score(self, layer: Layer) -> Floats:
         return group_mean(layer)

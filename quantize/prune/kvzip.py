@@ -14,6 +14,7 @@ class KVzip(Policy):
     name: ClassVar[str] = "kvzip"
     title: ClassVar[str] = "what it takes to repeat the text"
     observation: ClassVar[Observation] = Observation("replay")
+    common_scale: ClassVar[bool] = True
 
     def score(self, layer: Layer) -> Floats:
         if layer.seen is None:

@@ -34,6 +34,8 @@ class Policy(ABC):
     title: ClassVar[str]
     """One line for people."""
     observation: ClassVar[Observation] = Observation()
+    common_scale: ClassVar[bool] = False
+    """Whether scores of different heads can be compared, as probabilities can. Matters for whole tokens."""
 
     def __init_subclass__(cls) -> None:
         if cls.name in POLICIES:
@@ -42,8 +44,8 @@ class Policy(ABC):
 
     @abstractmethod
     def score(self, layer: Layer) -> Floats:
-        """How much each cell is worth, shape (n_head_kv, n_cells); the highest are kept. Only the order
-        within one head counts."""
+        """How much each cell is worth, shape (n_head_kv, n_cells); the highest are kept. Unless the scale
+        is a common one, only the order within one head counts."""
 
     @property
     def needs_kernel(self) -> bool:
@@ -55,8 +57,8 @@ POLICIES: dict[str, Policy] = {}
 """Every policy by name."""
 
 DEFAULT = "kvzip"
-FALLBACK = "lagkv"
-"""The best that looks at keys and values only."""
+FALLBACK = "keydiff"
+"""The best that looks at keys and values only (``docs/pruning.md`` has the figures)."""
 
 
 def policy(name: str) -> Policy:

@@ -2,7 +2,7 @@
 
 Usage, in the engine's process::
 
-    plan = plan_prune(state, geometry, policy("lagkv"), Request(0.5))
+    plan = plan_prune(state, geometry, policy("keydiff"), Request(0.5))
     out = allocate(plan.size)
     write_pruned(state, geometry, plan, out)
     context.clear()
@@ -154,7 +154,7 @@ def plan_prune(
             if request.per_head:
                 chosen.append(choose(scores, positions, request))
             else:
-                total += agreed(scores)
+                total += agreed(scores, policy.common_scale)
         if on_progress is not None and on_progress(i + 1, len(layers)) is False:
             raise EngineError("The pruning was stopped; the cache is as it was.")
     if not request.per_head and not everything:

@@ -90,11 +90,19 @@ def choose(scores: Floats, positions: NDArray[np.int32], request: Request) -> ND
     return chosen
 
 
-def agreed(scores: Floats) -> NDArray[np.float64]:
-    """What a whole token is worth to these heads together, shape (n_cells,): the mean of its ranks, since
-    scores of different heads have no common scale."""
-    ranks = np.argsort(np.argsort(scores, axis=1, kind="stable"), axis=1)
-    total: NDArray[np.float64] = ranks.sum(axis=0, dtype=np.float64)
+def agreed(scores: Floats, common_scale: bool) -> NDArray[np.float64]:
+    """What a whole token is worth to these heads together, shape (n_cells,).
+
+    Few heads need a token much and the others not at all, and it should stay for those few. So the scores
+    are added where they have a common scale. Where they have none it is ``1 / (n_cells / 50 + rank)``, the
+    best rank being 0: a good place with one head outweighs middling ones with all, which a mean of ranks
+    would prefer.
+    """
+    worth = np.where(np.isnan(scores), -np.inf, scores).astype(np.float64)
+    if not common_scale:
+        ranks = np.argsort(np.argsort(-worth, axis=1, kind="stable"), axis=1)
+        worth = 1 / (scores.shape[1] / 50 + ranks)
+    total: NDArray[np.float64] = worth.sum(axis=0)
     return total
 
 

@@ -19,6 +19,7 @@ class SnapKV(Policy):
     name: ClassVar[str] = "snapkv"
     title: ClassVar[str] = "what the newest 64 tokens look at"
     observation: ClassVar[Observation] = Observation("window", WINDOW)
+    common_scale: ClassVar[bool] = True
 
     def score(self, layer: Layer) -> Floats:
         mean = group_mean(layer)

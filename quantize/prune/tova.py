@@ -16,6 +16,7 @@ class Tova(Policy):
     name: ClassVar[str] = "tova"
     title: ClassVar[str] = "what the newest token looks at"
     observation: ClassVar[Observation] = Observation("window", 1)
+    common_scale: ClassVar[bool] = True
 
     def score(self, layer: Layer) -> Floats:
         mean = group_mean(layer)

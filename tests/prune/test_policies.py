@@ -13,7 +13,7 @@ import quantize.prune.policies  # noqa: F401
 from quantize.errors import StateError, UsageError
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
-from quantize.prune.selection import Request
+from quantize.prune.selection import Request, agreed
 from quantize.rope import Rope
 from quantize.state import SavedState, read_state
 from tests.prune.made import TYPES, Case
@@ -168,3 +168,16 @@ def test_requests_that_make_no_sense() -> None:
     for keep in (0.0, -1.0, 1.5):
         with pytest.raises(ValueError, match="cannot be kept"):
             replace(Request(0.5), keep=keep)
+
+
+@pytest.mark.parametrize("common_scale", [True, False])
+def test_a_token_that_one_head_needs_stays_before_one_that_all_can_do_without(common_scale: bool) -> None:
+    scores = np.full((8, 100), 0.01, np.float32)
+    scores += np.linspace(0.001, 0.002, 100, dtype=np.float32)
+    scores[:, 40] = 0.0116  # above most others, for every head
+    scores[:, 7] = 0.0
+    scores[3, 7] = 0.9
+    scores[5, 60] = np.nan
+    worth = agreed(scores, common_scale)
+    assert worth[7] > worth[40] > worth[20]
+    assert worth[60] < worth[59]
