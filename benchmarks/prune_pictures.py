@@ -106,7 +106,7 @@ def draw(name: str, all_curves: dict[str, Curve], note: str) -> str:
         if keep < 1:
             out.append(
                 f'<text x="{at}" y="{y(edge) + below * 0.8:.1f}" text-anchor="middle">'
-                f"{f'{hits / n:.2f}'.removeprefix('0')}</text>"
+                f"{f'{hits / n:.3f}'.removeprefix('0')}</text>"
             )
     return "\n".join([*out, "</svg>", ""])
 
