@@ -3,14 +3,15 @@
     python -m benchmarks.application [--model builtin] [--rounds 7] [--json]
 
 The program runs in a terminal of 140x40 and writes replies; the same replies (same prompt, same
-samplers, same seeds) are written by the bare loop of ``benchmarks.generation``, in turns. The speed of
-the program is what the store keeps about each reply.
+samplers, same seeds) are written by the bare loop of ``benchmarks.generation``, in turns, both with llama.cpp's
+attention. The speed of the program is what the store keeps about each reply.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    os.environ["STRETCH_KERNEL"] = "stock"
     bare = Bare(resolve(args.model), default_threads())
     with tempfile.TemporaryDirectory() as home:
         program = Program(Path(home), args.model)
