@@ -3,8 +3,8 @@
     python -m benchmarks.application [--model builtin] [--rounds 7] [--json]
 
 The program runs in a terminal of 140x40 and writes replies; the same replies (same prompt, same
-samplers, same seeds) are written by the bare loop of ``benchmarks.generation``, in turns, both with llama.cpp's
-attention. The speed of the program is what the store keeps about each reply.
+samplers, same seeds) are written by the bare loop of ``benchmarks.generation``, in turns, both with the
+attention of llama.cpp. The speed of the program is what the store keeps about each reply.
 """
 
 from __future__ import annotations
