@@ -3,7 +3,7 @@
     python -m benchmarks.generation [--model builtin] [--rounds 7] [--threads 0] [--json]
 
 Both write the same replies (same prompt, same samplers, same seeds), in turns, both with the attention
-of llama.cpp: Stretch's own is faster and rounds otherwise, so other words would be drawn. The engine's time is
+of llama.cpp: Stretch's own is faster and rounds otherwise, so other words are drawn. The engine's time is
 taken at the client: from the first text that arrives to the closing event, through the sampler,
 the text stream, the pipe and the decoding of messages. The bare loop only samples, decodes and turns
 tokens into bytes.
