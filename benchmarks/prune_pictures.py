@@ -105,7 +105,9 @@ def draw(name: str, all_curves: dict[str, Curve], note: str) -> str:
         )
         if keep < 1:
             out.append(
-                f'<text x="{at}" y="{y(edge) + below * 0.8:.1f}" text-anchor="middle">'
+                # At the axis the words stand beside the point, not over the axis.
+                f'<text x="{at}" y="{y(edge) + below * 0.8:.1f}" '
+                f'text-anchor="{"middle" if x(keep) > LEFT + 20 else "start"}">'
                 f"{f'{hits / n:.3f}'.removeprefix('0')}</text>"
             )
     return "\n".join([*out, "</svg>", ""])
