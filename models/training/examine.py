@@ -86,7 +86,7 @@ class Candidate:
         p = p ** (1 / SAMPLING["temperature"])
         return int(rng.choices(top[: len(p)].tolist(), p.tolist())[0])
 
-    def bits(self, tokens: list[int], counts: list[bool]) -> float:
+    def bits(self, tokens: list[int], counts: list[bool], temperature: float = 1.0) -> float:
         """Bits that the tokens after the first take, of those that count."""
         with Context(self.model, n_ctx=2560, n_outputs_max=512) as context:
             total = 0.0
@@ -95,7 +95,7 @@ class Candidate:
                 context.decode(part, i, logits="all")
                 for j in range(len(part)):
                     if i + j + 1 < len(tokens) and counts[i + j + 1]:
-                        row = context.logits(j).astype(np.float64)
+                        row = context.logits(j).astype(np.float64) / temperature
                         total += float(np.logaddexp.reduce(row) - row[tokens[i + j + 1]])
         return total / np.log(2)
 
@@ -145,7 +145,9 @@ def in_chat(c: Candidate, turns: list[Turn]) -> tuple[list[int], list[bool]]:
     return tokens, counts
 
 
-def bits_per_byte(c: Candidate, texts: list[str], talk: bool, n_bytes: int) -> Score:
+def bits_per_byte(
+    c: Candidate, texts: list[str], talk: bool, n_bytes: int, temperature: float = 1.0
+) -> Score:
     """Bits per byte of texts in their own format, each from its beginning, up to 2,048 tokens of each."""
     bits = size = 0.0
     for text in texts:
@@ -158,7 +160,7 @@ def bits_per_byte(c: Candidate, texts: list[str], talk: bool, n_bytes: int) -> S
             tokens = c.model.tokenize(text, parse_special=False)
             counts = [True] * len(tokens)
             n = len(text.encode())
-        bits += c.bits(tokens[:2048], counts)
+        bits += c.bits(tokens[:2048], counts, temperature)
         size += n * min(1.0, 2048 / len(tokens))
         if size > n_bytes:
             break
