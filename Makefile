@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
   if $$p -c "$(SUITABLE)" 2>/dev/null; then echo $$p; break; fi; done)
 PY := .venv/bin/python
 NATIVE := $(shell find quantize/native -name '*.c' -o -name '*.h' -o -name CMakeLists.txt)
+# An editable installation knows every module by its path: installed again when packages come or go.
+PACKAGES := $(shell find app models quantize -name __init__.py)
 
 .PHONY: chat test lint types clean
 
@@ -30,7 +32,7 @@ types: .venv/installed-tests
 	@echo "Making the environment in .venv with $$($(PYTHON) --version)."
 	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; exit 1; }
 
-.venv/installed: .venv/bin/python pyproject.toml $(NATIVE)
+.venv/installed: .venv/bin/python pyproject.toml $(NATIVE) $(PACKAGES)
 	@command -v cc >/dev/null && command -v c++ >/dev/null || \
 	  { echo "Stretch compiles llama.cpp and needs a C and C++ compiler: install gcc and g++, or clang (macOS: xcode-select --install)."; exit 1; }
 	@$(PY) .ci/quietly.py .venv/pip.log "Updating pip ..." $(PY) -m pip install --upgrade pip

@@ -21,7 +21,7 @@ from typing import IO, BinaryIO, cast
 import app
 from app.engine import death
 from app.engine.protocol import Command, Died, Event, Shutdown
-from app.engine.wire import decode_event, encode, read_lines
+from app.engine.protocol.wire import decode_event, encode, read_lines
 from quantize.errors import EngineDiedError, EngineError
 
 _ROOT = str(Path(app.__file__).resolve().parents[1])

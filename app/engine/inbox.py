@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from app.engine.protocol import Ask, Command, CountTokens, SetCache, Shutdown, Stop, UndoCache
-from app.engine.wire import decode_command, read_lines
+from app.engine.protocol.wire import decode_command, read_lines
 from quantize.errors import EngineError
 from quantize.llama import StopFlag
 

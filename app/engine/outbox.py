@@ -7,7 +7,7 @@ import threading
 from typing import BinaryIO
 
 from app.engine.protocol import Event
-from app.engine.wire import encode
+from app.engine.protocol.wire import encode
 
 
 class Outbox:

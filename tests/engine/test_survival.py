@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.engine import wire
 from app.engine.protocol import (
     Died,
     Finished,
@@ -29,6 +28,7 @@ from app.engine.protocol import (
     Shutdown,
     Status,
     TextChunk,
+    wire,
 )
 from quantize.errors import EngineDiedError
 from tests.engine.harness import FILLER, GREEDY, PATIENCE, Harness, user

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engine import wire
-from app.engine.protocol import Command, Event, Generate, Load, Sampling, Stop, TextChunk, Turn
+from app.engine.protocol import Command, Event, Generate, Load, Sampling, Stop, TextChunk, Turn, wire
 from quantize.errors import EngineError
 
 

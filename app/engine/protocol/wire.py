@@ -14,8 +14,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from app.engine import protocol
-from app.engine.protocol import Command, Event
+from app.engine.protocol.commands import Command
+from app.engine.protocol.events import Event
 from quantize.errors import EngineError
 
 MAX_LINE = 64 * 1024 * 1024
@@ -91,7 +91,7 @@ def _plain_value(value: Any) -> Any:
 @functools.cache
 def _fields(kind: type) -> tuple[dict[str, Any], frozenset[str]]:
     """Types by field name, and the names that have no default."""
-    hints = typing.get_type_hints(kind, vars(protocol))
+    hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)
     required = frozenset(
         f.name

@@ -1,0 +1,94 @@
+"""The messages between the interface and the engine's process.
+
+Commands go down, events come up; each is a small frozen dataclass that travels as one line
+of JSON, so nothing that arrives is ever executed. The engine does one command at a time,
+except ``Stop``, ``SetCache``, ``Ask`` and ``Shutdown``, which it looks at between two tokens and
+during a prefill.
+
+Every command carries an ``id``; the events that belong to it carry the same id. A command
+ends with exactly one closing event (named in its docstring) or with ``Failed``.
+"""
+
+from app.engine.protocol.commands import (
+    Ask,
+    Command,
+    CountTokens,
+    Forget,
+    Generate,
+    Load,
+    Park,
+    PruneCache,
+    Resume,
+    SetCache,
+    Shutdown,
+    Stop,
+    UndoCache,
+)
+from app.engine.protocol.events import (
+    CacheChanged,
+    CachePreview,
+    ContextFull,
+    Died,
+    Event,
+    Failed,
+    Finished,
+    Hello,
+    Loaded,
+    LoadProgress,
+    Parked,
+    PrefillProgress,
+    PrunePreview,
+    Resumed,
+    Status,
+    TextChunk,
+    TokenCount,
+)
+from app.engine.protocol.pieces import (
+    KEEP_TAIL,
+    FullOption,
+    MemoryFigures,
+    ModelInfo,
+    Pin,
+    Sampling,
+    Turn,
+)
+
+__all__ = [
+    "KEEP_TAIL",
+    "Ask",
+    "CacheChanged",
+    "CachePreview",
+    "Command",
+    "ContextFull",
+    "CountTokens",
+    "Died",
+    "Event",
+    "Failed",
+    "Finished",
+    "Forget",
+    "FullOption",
+    "Generate",
+    "Hello",
+    "Load",
+    "LoadProgress",
+    "Loaded",
+    "MemoryFigures",
+    "ModelInfo",
+    "Park",
+    "Parked",
+    "Pin",
+    "PrefillProgress",
+    "PruneCache",
+    "PrunePreview",
+    "Resume",
+    "Resumed",
+    "Sampling",
+    "SetCache",
+    "Shutdown",
+    "Status",
+    "Stop",
+    "TextChunk",
+    "TokenCount",
+    "Turn",
+    "UndoCache",
+]
