@@ -10,26 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from quantize.lab.picture import clean
+from quantize.lab import svg
 from quantize.lab.pruned import PrunedSetting
 from quantize.lab.recall import wilson
+from quantize.lab.svg import Frame, Scale
 
-WIDTH, HEIGHT = 560, 250
-LEFT, RIGHT, TOP, BOTTOM = 58, 24, 44, 44
-STYLE = """
-svg { font: 12px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; background: #ffffff; }
-.ground { fill: #ffffff; } text { fill: #24292f; } .title { font-size: 15px; font-weight: 600; }
-.soft { fill: #57606a; } .grid { stroke: #d8dee4; } .other { fill: none; stroke: #c4cad1; }
-.whole { fill: none; stroke: #0969da; stroke-dasharray: 5 4; }
-.line { fill: none; stroke: #0969da; stroke-width: 2; } .range { stroke: #0969da; } .point { fill: #0969da; }
-@media (prefers-color-scheme: dark) {
-svg { background: #0d1117; } .ground { fill: #0d1117; } text { fill: #e6edf3; } .soft { fill: #9198a1; }
-.grid { stroke: #262c36; } .other { stroke: #474e57; } .point { fill: #4493f8; }
-.line, .whole, .range { stroke: #4493f8; } }
+FRAME = Frame(width=560, height=264, left=58, right=24, top=48, bottom=56, font=12)
+_RULES = """
+.other { fill: none; stroke: $pale; } .whole { fill: none; stroke: $blue; stroke-dasharray: 5 4; }
+.line { fill: none; stroke: $blue; stroke-width: 2; } .range { stroke: $blue; } .point { fill: $blue; }
 """
 
 Curve = list[tuple[float, str]]
@@ -50,41 +42,15 @@ def curves(answers: dict[str, str]) -> dict[str, Curve]:
 
 def draw(name: str, all_curves: dict[str, Curve], note: str) -> str:
     """An SVG document of one policy among the others."""
-    low = min(keep for curve in all_curves.values() for keep, _ in curve)
+    keeps = sorted({keep for curve in all_curves.values() for keep, _ in curve})
+    x = Scale(keeps[0], 1.0, FRAME.left, FRAME.right_edge, logarithmic=True)
+    y = Scale(0.0, 1.0, FRAME.bottom_edge, FRAME.top)
 
-    def x(keep: float) -> float:
-        return LEFT + (1 - math.log(keep) / math.log(low)) * (WIDTH - LEFT - RIGHT)
+    def line(kind: str, curve: Curve, said: str) -> str:
+        return svg.path(kind, ((x(keep), y(right.count("1") / len(right))) for keep, right in curve), said)
 
-    def y(share: float) -> float:
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    def line(kind: str, curve: Curve, title: str) -> str:
-        places = " ".join(f"{x(keep):.1f},{y(right.count('1') / len(right)):.1f}" for keep, right in curve)
-        return f'<polyline class="{kind}" points="{places}"><title>{clean(title)}</title></polyline>'
-
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" height="{HEIGHT}" role="img">',
-        f"<title>{clean(name)}: facts recalled against cells kept</title>",
-        f"<style>{STYLE}</style>",
-        f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}"/>',
-        f'<text class="title" x="{LEFT}" y="24">{clean(name)}</text>',
-        f'<text class="soft" x="{WIDTH - RIGHT}" y="24" text-anchor="end">{clean(note)}</text>',
-    ]
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        out.append(
-            f'<line class="grid" x1="{LEFT}" y1="{y(share):.1f}" x2="{WIDTH - RIGHT}" y2="{y(share):.1f}"/>'
-            f'<text class="soft" x="{LEFT - 8}" y="{y(share) + 4:.1f}" text-anchor="end">{share:.0%}</text>'
-        )
-    for keep in sorted({keep for curve in all_curves.values() for keep, _ in curve}):
-        out.append(
-            f'<text class="soft" x="{x(keep):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">'
-            f"{keep:.0%}</text>"
-        )
-    out.append(
-        f'<text class="soft" x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">'
-        "cells that stay</text>"
-    )
+    out = svg.rows_of_grid(FRAME, y, [(share, f"{share:.0%}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)])
+    out += svg.foot(FRAME, x, [(keep, f"{keep:.0%}") for keep in keeps], "cells that stay")
     for other, curve in all_curves.items():
         if other != name and not other.endswith(":whole"):
             out.append(line("other", curve, other))
@@ -95,22 +61,16 @@ def draw(name: str, all_curves: dict[str, Curve], note: str) -> str:
     for keep, right in own:
         hits, n = right.count("1"), len(right)
         bottom, top = wilson(hits, n)
-        at = f"{x(keep):.1f}"
-        below = 18 if hits / n > 0.85 else -14
-        edge = bottom if below > 0 else top
+        out.append(svg.line("range", x(keep), y(bottom), x(keep), y(top)))
         out.append(
-            f'<line class="range" x1="{at}" y1="{y(bottom):.1f}" x2="{at}" y2="{y(top):.1f}"/>'
-            f'<circle class="point" cx="{at}" cy="{y(hits / n):.1f}" r="3.5">'
-            f"<title>{hits} of {n}, 95%: {bottom:.3f}-{top:.3f}</title></circle>"
+            svg.circle("point", x(keep), y(hits / n), 3.5, f"{hits} of {n}, 95%: {bottom:.3f}-{top:.3f}")
         )
         if keep < 1:
-            out.append(
-                # At the axis the words stand beside the point, not over the axis.
-                f'<text x="{at}" y="{y(edge) + below * 0.8:.1f}" '
-                f'text-anchor="{"middle" if x(keep) > LEFT + 20 else "start"}">'
-                f"{f'{hits / n:.3f}'.removeprefix('0')}</text>"
-            )
-    return "\n".join([*out, "</svg>", ""])
+            place = y(bottom) + 14.4 if hits / n > 0.85 else y(top) - 11.2
+            # At the axis the words stand beside the point, not over the axis.
+            anchor = "middle" if x(keep) > FRAME.left + 20 else "start"
+            out.append(svg.text("", x(keep), place, f"{hits / n:.3f}".removeprefix("0"), anchor=anchor))
+    return svg.document(FRAME, name, out, rules=_RULES, note=note)
 
 
 def table(all_curves: dict[str, Curve]) -> Iterable[str]:

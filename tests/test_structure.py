@@ -53,9 +53,10 @@ def test_the_lower_packages_work_without_the_interface(package: str) -> None:
 
 
 def test_the_pure_modules_load_no_native_library() -> None:
-    """The planner, the table of types and the errors must work where llama.cpp does not."""
+    """The planner, the table of types, the errors and drawing must work where llama.cpp does not."""
     loaded = modules_after(
-        "import models.plan, models.header, models.resolve, quantize.cache_types, models.memory"
+        "import models.plan, models.header, models.resolve, quantize.cache_types, models.memory, "
+        "models.training.curves, quantize.lab.svg"
     )
     assert not loaded & {"llama_cpp", "numpy"}
 

@@ -11,6 +11,7 @@ a ``Workbench`` (a loaded model) and gives a ``Subject``: a cache that can be re
 - ``evaluate.py``, ``benchmark.py``: the whole, as ``stretch eval`` and ``stretch bench`` run it
 - ``notebook.py``: results that outlive an interruption
 - ``verdict.py``, ``picture.py``: what the figures say
+- ``svg.py``: what this and the other pictures are drawn with
 
 Usage::
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantize.lab.evaluate import Row
-from quantize.lab.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw
+from quantize.lab.picture import FRAME, draw
 from quantize.lab.verdict import pareto_front
 from tests.lab.rows import row
 
@@ -70,7 +70,7 @@ def test_smaller_is_left_and_closer_is_lower() -> None:
     assert [places[r.label][0] for r in by_size] == sorted(x for x, _ in places.values())
     by_kld = sorted(shown, key=lambda r: -(r.kld_mean or 0))
     assert [places[r.label][1] for r in by_kld] == sorted(y for _, y in places.values())
-    assert places["f16"][1] == HEIGHT - BOTTOM
+    assert places["f16"][1] == FRAME.bottom_edge
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -80,12 +80,12 @@ def test_everything_stays_inside_and_no_label_covers_another(seed: int) -> None:
     rows += [row(f"q4_0+{i}", rng.uniform(400, 4000), 10 ** rng.uniform(-5, 1)) for i in range(1, 10)]
     root = parse(draw(rows, title="x"))
     for x, y in (circles(root, "best") | circles(root, "point")).values():
-        assert LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM + 0.1
+        assert FRAME.left <= x <= FRAME.right_edge and FRAME.top <= y <= FRAME.bottom_edge + 0.1
     labels = [t for t in root.iter(f"{SVG}text") if (t.text or "").startswith(("f16", "q4_0"))]
     boxes = [(float(t.get("x", "")), float(t.get("y", "")), 7.0 * len(t.text or "")) for t in labels]
     assert len(boxes) == 10
     for i, (x, y, width) in enumerate(boxes):
-        assert x >= LEFT and x + width <= WIDTH
+        assert x >= FRAME.left and x + width <= FRAME.width
         for other_x, other_y, other_width in boxes[:i]:
             apart = x + width <= other_x + 1 or other_x + other_width <= x + 1 or abs(y - other_y) >= 14
             assert apart, "two labels cover each other"
