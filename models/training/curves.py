@@ -1,7 +1,11 @@
-"""The curves of the runs as a picture: loss and held-out bits per byte over the minutes of training."""
+"""The curves of the runs as a picture: loss and held-out bits per byte over the minutes of training.
+
+``python -m models.training.curves DIR`` draws ``DIR/curves.svg`` from the ``DIR/NAME-curve.jsonl`` that are there.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from dataclasses import dataclass, replace
@@ -86,3 +90,15 @@ def draw(found: list[Curve]) -> str:
         "held-out bits per byte: prose, and chat dashed",
     )
     return svg.document(FRAME, "Training of the built-in models", body, rules=_RULES)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    directory: Path = parser.parse_args().directory
+    (directory / "curves.svg").write_text(draw(read(directory)))
+
+
+if __name__ == "__main__":
+    main()
