@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from app.engine import switch
+from app.engine import mover
 from app.engine.budget import Process
 from app.engine.inbox import Inbox
 from app.engine.log import EngineLog
+from app.engine.needs import Needs
 from app.engine.protocol import Load, Sampling, SetCache
 from app.engine.session import Session, judge, open_session
-from app.engine.switch import Needs, Switcher
+from app.engine.switch import Switcher
 from quantize.errors import EngineError, OutOfMemoryError, StateError, StretchError
 from quantize.llama import send_log_to
 from tests.engine.harness import FILLER, user
@@ -76,9 +77,9 @@ def test_a_failure_leaves_the_cache_as_it_was(
     with monkeypatch.context() as fault:
         match step:
             case "no room for the state":
-                fault.setattr(switch.states, "in_file", failing(OutOfMemoryError("The disk is full.")))
+                fault.setattr(mover.states, "in_file", failing(OutOfMemoryError("The disk is full.")))
             case "transcoding":
-                fault.setattr(switch, "transcode", failing(StateError("The state is damaged.")))
+                fault.setattr(mover, "transcode", failing(StateError("The state is damaged.")))
             case "making the context":
                 make = switcher._maker.open
 
@@ -113,7 +114,7 @@ def test_when_even_the_way_back_fails_the_conversation_is_read_again(
     switcher, conversation = session.switcher, session.conversation
     no_room_for_both(switcher, monkeypatch)
     with monkeypatch.context() as fault:
-        fault.setattr(switcher, "_open_with", failing(EngineError("llama.cpp refused the state.")))
+        fault.setattr(switcher._mover, "_open_with", failing(EngineError("llama.cpp refused the state.")))
         with pytest.raises(EngineError):
             switcher.change(CHANGE)
     assert conversation.n_used == 0 and conversation.context.last_position() == -1
