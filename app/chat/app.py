@@ -16,6 +16,7 @@ from app import paths
 from app.chat import messages as news
 from app.chat.chat_screen import ChatScreen
 from app.chat.commander import Commander
+from app.chat.guarded import Guarded
 from app.chat.messages import Action, Notice
 from app.chat.session import Session
 from app.chat.themes import THEMES, choose
@@ -34,7 +35,7 @@ def _palette() -> type[Provider]:
     return CommandProvider
 
 
-class StretchApp(App[int]):
+class StretchApp(Guarded, App[int]):
     """The chat.
 
     Args:
@@ -79,6 +80,9 @@ class StretchApp(App[int]):
     def begin(self) -> None:
         """Open the conversation and let the engine come."""
         self.session.start()
+
+    def complain(self, error: StretchError) -> None:
+        self.session.complain(error)
 
     def on_unmount(self) -> None:
         self.session.close()
@@ -248,6 +252,10 @@ class StretchApp(App[int]):
         """Put ``text`` on the terminal's clipboard (OSC 52)."""
         self.copy_to_clipboard(text)
         self._post_to_chat(Notice(f"The {what} is on the clipboard.", "good"))
+
+    async def action_quit(self) -> None:
+        """Ctrl-Q, from every screen."""
+        self.commander.run("/quit")
 
     def action_copy_or_stop(self) -> None:
         """Ctrl-C: copy what is marked, else stop the reply, else say how to leave."""

@@ -51,6 +51,7 @@ class Commander:
 
     def __init__(self, app: StretchApp) -> None:
         self._app = app
+        self._warned = False
         self._methods: dict[str, Callable[[str], None]] = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
@@ -293,6 +294,17 @@ class Commander:
         self._app.open_help()
 
     def do_quit(self, args: str) -> None:
+        self._session.talk.interrupt()  # its end is to be saved while that can still be said to have failed
+        unsaved = self._session.talk.unsaved
+        unsaved.save()
+        if len(unsaved) and not self._warned:
+            self._warned = True
+            self._session.notify(
+                "The last reply could not be saved yet, and leaving now loses it.",
+                "warning",
+                [Action("leave all the same", "/quit")],
+            )
+            return
         self._app.exit()
 
     # ---------------------------------------------------------------- completion

@@ -258,6 +258,13 @@ class ConversationOpened(Message):
 
 
 @dataclass
+class NotSaid(Message):
+    """A message could not be stored: its text goes back to where it was written."""
+
+    text: str
+
+
+@dataclass
 class TurnAdded(Message):
     """A message stands at the end of the path."""
 

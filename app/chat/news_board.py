@@ -9,6 +9,7 @@ from textual.screen import Screen
 from app.chat import messages as news
 from app.chat.composer import Composer
 from app.chat.format import clip
+from app.chat.guarded import Guarded
 from app.chat.header_line import HeaderLine
 from app.chat.messages import Action, Notice, Phase
 from app.chat.panel.memory_panel import MemoryPanel
@@ -17,6 +18,7 @@ from app.chat.session import Session
 from app.chat.transcript.one_line import OneLine
 from app.chat.transcript.transcript import Transcript
 from app.plain_text import one_line
+from quantize.errors import StretchError
 
 WAITS: dict[Phase, str] = {
     "starting": "waits for the engine to start",
@@ -28,7 +30,7 @@ WAITS: dict[Phase, str] = {
 }
 
 
-class NewsBoard(Screen[None]):
+class NewsBoard(Guarded, Screen[None]):
     """The half of the chat screen that listens to the session. Handlers only pass things on."""
 
     header: HeaderLine
@@ -42,6 +44,9 @@ class NewsBoard(Screen[None]):
     def session(self) -> Session:
         """The controller."""
         raise AttributeError("session")
+
+    def complain(self, error: StretchError) -> None:
+        self.session.complain(error)
 
     def show_keys(self) -> None:
         """Show the keys that matter now."""
@@ -116,6 +121,9 @@ class NewsBoard(Screen[None]):
         if added is not None:
             await self.transcript.add_message(added)
             self._show_waiting(self.session.phase)
+
+    def on_not_said(self, message: news.NotSaid) -> None:
+        self.composer.put("\n".join(text for text in (message.text, self.composer.text) if text))
 
     async def on_turn_updated(self, message: news.TurnUpdated) -> None:
         await self.transcript.remove_choice()

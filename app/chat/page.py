@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from app.engine.protocol import Turn
 from app.plain_text import one_line
-from app.store.records import Attachment, Message
+from app.store.records import Attachment, Figures, Message, State
 from app.store.store import Store
 
 
@@ -97,6 +98,18 @@ class Page:
                 self.messages[n] = self._store.message(message_id)
                 return self.messages[n]
         return None
+
+    def keep(self, message_id: int, text: str, state: State, figures: Figures | None) -> None:
+        """Show a reply that the store does not have yet."""
+        for n, message in enumerate(self.messages):
+            if message.id == message_id:
+                self.messages[n] = replace(
+                    message, content=text, state=state, figures=figures or message.figures
+                )
+
+    def forget(self, message_id: int) -> None:
+        """Show a message no more."""
+        self.messages = [m for m in self.messages if m.id != message_id]
 
     def find(self, message_id: int) -> Message | None:
         """A message of the visible branch."""

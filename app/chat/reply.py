@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from app.engine import protocol
 from app.store.records import Figures
 from app.store.store import Store
+from quantize.errors import StoreError
 
 SAVE_EVERY_S = 0.5
 """The text that is written is in the database at most this much later."""
+TRY_AGAIN_S = 5.0
+"""When that failed, it is tried again after this."""
 
 
 @dataclass(slots=True)
@@ -57,9 +60,14 @@ class PartialSaver:
     def save(self) -> None:
         """Commit now what is pending."""
         self.forget_timer()
-        if self._pending is not None:
+        if self._pending is None:
+            return
+        try:
             self._store.update_partial(self._pending.message_id, self._pending.text)
-            self._pending = None
+        except StoreError:  # said when the reply is over
+            self._timer = asyncio.get_running_loop().call_later(TRY_AGAIN_S, self.save)
+            return
+        self._pending = None
 
     def drop(self) -> None:
         """Nothing is pending any more (the final text was committed)."""

@@ -9,6 +9,7 @@ engine's reader thread only puts events into a queue.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -181,7 +182,9 @@ class Session:
         self.measuring.stop()
         parks = self.parked.leave()
         self.life.close(PARK_TIMEOUT_S if parks else CLOSE_TIMEOUT_S)
-        self.store.close()
+        self.talk.unsaved.save()
+        with contextlib.suppress(StoreError):  # what was deleted goes at a later start
+            self.store.close()
 
     def restart_engine(self) -> None:
         """Start the engine again after it was given up."""
@@ -194,7 +197,10 @@ class Session:
         self.model = name
         self.measuring.forget()
         if self.page.id:
-            self.store.set_model(self.page.id, name)
+            try:
+                self.store.set_model(self.page.id, name)
+            except StoreError as error:
+                self.complain(error)
         self.resolve_settings()
         self.status = None
         self.life.load(LoadPlan.of(name, self.settings))
@@ -400,6 +406,12 @@ class Session:
         self.complain(error, (Action("another model", "/model"), Action("try again", "/restart")))
 
     def _on_event(self, event: protocol.Event) -> None:
+        try:
+            self._hear(event)
+        except StretchError as error:
+            self.complain(error)
+
+    def _hear(self, event: protocol.Event) -> None:
         match event:
             case protocol.Loaded():
                 self._on_loaded(event)
@@ -453,6 +465,8 @@ class Session:
             self.life.link.send(protocol.Ask(self.life.link.next_id()))
 
     def _tick(self) -> None:
+        if self.talk.unsaved.save():
+            self.notify("Everything is saved now.", "good")
         if self.phase == "ready":
             self.ask_figures()
         self._ticker = asyncio.get_running_loop().call_later(ASK_EVERY_S, self._tick)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from app.chat import messages as news
 from app.chat.messages import Action
 from app.chat.reply import PartialSaver, Reply, figures_of
+from app.chat.unsaved import Unsaved
 from app.engine import protocol
 from app.store.records import Attachment, Figures, Message, State
+from quantize.errors import StoreError
 
 if TYPE_CHECKING:
     from app.chat.session import Session
@@ -24,6 +26,7 @@ class Talk:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._saver = PartialSaver(session.store)
+        self.unsaved = Unsaved(session.store)
         self.reply: Reply | None = None
         self.full: protocol.ContextFull | None = None
         """The choice that the user has to make before the reply goes on."""
@@ -47,7 +50,12 @@ class Talk:
             self._waiting.append((text, tuple(attachments)))
             self._tell_waiting()
             return
-        message = self._session.page.say(text, attachments, self._session.model)
+        try:
+            message = self._session.page.say(text, attachments, self._session.model)
+        except StoreError as error:
+            self._session.complain(error)
+            self._session.post(news.NotSaid(text))
+            return
         self._post_added(message)
         self._begin_reply()
 
@@ -129,7 +137,10 @@ class Talk:
             self._end_unwritten(reply)
             return
         if option.action == "drop":
-            self._session.page.drop(option.n_drop, reply.message_id)
+            try:
+                self._session.page.drop(option.n_drop, reply.message_id)
+            except StoreError as error:  # it holds until the program ends
+                self._session.complain(error)
             self._session.post(news.ConversationOpened())
         elif option.action == "prune":
             self._session.prune.make_room(option, reply.message_id)
@@ -209,7 +220,11 @@ class Talk:
     # ---------------------------------------------------------------- inside
 
     def _begin_reply(self) -> None:
-        message = self._session.page.begin_reply()
+        try:
+            message = self._session.page.begin_reply()
+        except StoreError as error:
+            self._session.complain(error, [Action("try again", "/regenerate")])
+            return
         self.reply = Reply(message.id)
         self._post_added(message)
         self._generate()
@@ -280,11 +295,20 @@ class Talk:
         complete = reason in ("end", "length")
         if reply.text or complete:
             state: State = "complete" if complete else "stopped"
-            session.store.finish(reply.message_id, reply.text, state=state, figures=figures)
-            session.page.refresh(reply.message_id)
-        else:
+            try:
+                self.unsaved.finish(reply.message_id, reply.text, state, figures)
+            except StoreError as error:
+                session.page.keep(reply.message_id, reply.text, state, figures)
+                session.complain(error)
+            else:
+                session.page.refresh(reply.message_id)
+            return
+        try:
             session.store.delete_branch(reply.message_id)
             session.page.reload()
+        except StoreError as error:
+            session.page.forget(reply.message_id)
+            session.complain(error)
 
     def _post_added(self, message: Message) -> None:
         self._session.post(news.TurnAdded(message.id))

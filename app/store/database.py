@@ -19,7 +19,7 @@ BUSY_S = 5.0
 CHECK_AT_MOST = 24 << 20
 """Files up to this many bytes are checked whenever they are opened (some 0.05 s at this size)."""
 
-_CORRUPT, _NOT_A_DATABASE, _FULL, _BUSY, _LOCKED, _READ_ONLY = 11, 26, 13, 5, 6, 8
+_CORRUPT, _NOT_A_DATABASE, _FULL, _BUSY, _LOCKED, _READ_ONLY, _CANNOT_OPEN = 11, 26, 13, 5, 6, 8, 14
 
 
 class DamagedError(Exception):
@@ -42,6 +42,11 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if code == _READ_ONLY:
         return StoreError(f"The conversations in {path} cannot be written.", "Check the permissions.")
+    if code == _CANNOT_OPEN:
+        return StoreError(
+            f"The conversations in {path} cannot be opened for writing.",
+            "Check the permissions, or set STRETCH_HOME to another directory.",
+        )
     if _is_damage(error):
         return StoreError(
             f"The database of conversations is damaged ({error}).",

@@ -47,7 +47,7 @@ class MessageTree:
         figures: Figures | None = None,
         attachments: Sequence[Attachment] = (),
     ) -> Message:
-        """Add a message and make it the leaf.
+        """Add a message and make it the leaf. A conversation that another process has deleted comes back.
 
         Args:
             parent: id of the message that it follows, None for the beginning, ``"leaf"`` for the
@@ -78,7 +78,7 @@ class MessageTree:
             assert id is not None
             title = row["title"] or (title_from(content) if role == "user" else "")
             c.execute(
-                "UPDATE conversation SET leaf = ?, updated = ?, title = ? WHERE id = ?",
+                "UPDATE conversation SET leaf = ?, updated = ?, title = ?, deleted = NULL WHERE id = ?",
                 (id, now, title, conversation),
             )
             c.execute("UPDATE message SET chosen = ? WHERE id = ?", (id, after))

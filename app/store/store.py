@@ -54,8 +54,10 @@ class Store(MessageTree):
             return
         self._closed = True
         gone, self._deleted = sorted(self._deleted), set()
-        self._purge(f"deleted IS NOT NULL AND id IN ({','.join('?' * len(gone))})", gone)
-        self._db.close()
+        try:
+            self._purge(f"deleted IS NOT NULL AND id IN ({','.join('?' * len(gone))})", gone)
+        finally:
+            self._db.close()
 
     def _purge(self, where: str, values: Sequence[float]) -> None:
         with self._db.read() as c:
