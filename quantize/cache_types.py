@@ -228,10 +228,14 @@ def parse_pair(text: str) -> CachePair:
     Raises:
         CacheTypeError: if a name is unknown or there are more than two.
     """
-    parts = text.split("/")
+    parts = [part.strip() for part in text.split("/")]
     if len(parts) > 2:
         raise CacheTypeError(
             f"{text!r} names more than two cache types.", "Write K/V, for example q8_0/q4_0."
+        )
+    if not all(parts):
+        raise CacheTypeError(
+            f"{text!r} leaves out a cache type.", "Write one for both, or K/V, for example q8_0/q4_0."
         )
     return CachePair(cache_type(parts[0]), cache_type(parts[-1]))
 
@@ -249,7 +253,8 @@ def parse_tail(text: str) -> int:
     n = int(digits) * factor if digits.isascii() and digits.isdigit() and len(digits) <= 7 else MAX_TAIL + 1
     if n > MAX_TAIL:
         raise CacheTypeError(
-            f"{text.strip()!r} is no number of newest tokens.", "Write for example 256, off or auto."
+            f"{text.strip()!r} is no number of newest tokens up to {MAX_TAIL:,}.",
+            "Write for example 256, off or auto.",
         )
     return n
 

@@ -19,11 +19,12 @@ from app.chat.commander import Commander
 from app.chat.guarded import Guarded
 from app.chat.messages import Action, Notice
 from app.chat.session import Session
-from app.chat.themes import THEMES, choose
+from app.chat.themes import AUTOMATIC, THEMES, choose
 from app.options import ChatOptions
+from app.plain_text import one_line
 from app.store.preferences import Preferences
 from app.store.store import Store
-from quantize.errors import StretchError
+from quantize.errors import StretchError, UsageError
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -106,6 +107,9 @@ class StretchApp(Guarded, App[int]):
         Raises:
             StretchError: if it cannot be set so.
         """
+        if key == "theme" and value is not None and value not in (AUTOMATIC, *self.available_themes):
+            names = ", ".join(self.available_themes)
+            raise UsageError(f"There is no theme called {one_line(str(value), 40)}.", f"There are {names}.")
         screen_wide = key in ("theme", "panel", "keys", "default_model", "model_folders")
         self.session.set_setting(key, value, scope or ("global" if screen_wide else "conversation"))
         match key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,23 @@ def resolve(path: str) -> Path:
     return Path(path).expanduser()
 
 
+def missing(text: str) -> list[str]:
+    """What is written like a file of ``text``, with a dot or a slash, and is none: a sentence for each."""
+    paths = dict.fromkeys(mention.path for mention in mentions(text) if not _is_file(mention.path))
+    return [
+        f"{path} is a folder; name a file in it" if _is_folder(path) else f"there is no file {path}"
+        for path in paths
+        if "/" in path or "." in path.strip(_TRAILING) or _is_folder(path)
+    ]
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return resolve(path).is_dir()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 def _is_file(path: str) -> bool:
     try:
         return resolve(path).is_file()
@@ -56,7 +74,7 @@ def read(path: str) -> Attachment:
     """Read a text file.
 
     Raises:
-        UsageError: if it is too large, cannot be read, or is no UTF-8 text.
+        UsageError: if it is too large, cannot be read, or is neither UTF-8 nor marked UTF-16.
     """
     file = resolve(path)
     try:
@@ -68,6 +86,11 @@ def read(path: str) -> Attachment:
         raise UsageError(
             f"{path} is larger than {LARGEST // 1024 // 1024} MiB.", "Attach the part that matters."
         )
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what some editors call Unicode
+        try:
+            return Attachment(path, data.decode("utf-16"))
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{path} is not sound UTF-16 text.", "Save it as UTF-8.") from error
     if b"\0" in data:
         raise UsageError(f"{path} is not a text file.", "Only text can be attached.")
     try:

@@ -12,19 +12,21 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
 from app.chat import messages as news
-from app.chat.attachments import collect, estimate
+from app.chat.attachments import collect, estimate, missing
 from app.chat.commands import COMMANDS, parse, unescape
 from app.chat.completion_list import CompletionList
 from app.chat.composer import Composer
 from app.chat.format import count, size
 from app.chat.header_line import HeaderLine
 from app.chat.key_line import Hint, KeyLine
+from app.chat.markdown.blocks import codes_in
+from app.chat.markdown.blocks import parse as parse_markdown
 from app.chat.news_board import NewsBoard
 from app.chat.panel.memory_panel import MemoryPanel
 from app.chat.panel.panel_line import PanelLine
 from app.chat.transcript.full_choice import FullChoice
 from app.chat.transcript.one_line import OneLine
-from app.chat.transcript.reply_turn import ReplyTurn
+from app.chat.transcript.thinking import without_thinking
 from app.chat.transcript.transcript import Transcript
 from app.chat.transcript.turn import Turn
 from app.plain_text import one_line
@@ -160,9 +162,12 @@ class ChatScreen(NewsBoard):
                 for file in collect(message.text):
                     n_bytes = len(file.text.encode())
                     name = one_line(file.name, 40)
-                    parts.append(f"@{name} {size(n_bytes)}, about {count(estimate(n_bytes))} tokens")
+                    n = estimate(n_bytes)
+                    parts.append(f"@{name} {size(n_bytes)}, about {count(n)} token{'' if n == 1 else 's'}")
             except StretchError as error:
                 parts.append(str(error))
+            if not self.completion.is_open:
+                parts += [one_line(sentence, 80) for sentence in missing(message.text)]
         self.hint.show(" · ".join(parts))
         self.hint.display = bool(parts)
 
@@ -261,15 +266,16 @@ class ChatScreen(NewsBoard):
 
     def copy_last(self, *, code: bool) -> None:
         """Copy the last reply, or the last block of code in it."""
-        replies = list(self.transcript.query_children(ReplyTurn))
+        replies = self.transcript.replies
         if not replies:
             self.session.notify("There is no reply to copy yet.")
         elif not code:
-            replies[-1].action_copy()
+            self.chat_app.copy_text(without_thinking(replies[-1]), "reply")
         else:
-            codes = [source for reply in replies for source in reply.codes]
+            found = (codes_in(parse_markdown(without_thinking(text))) for text in reversed(replies))
+            codes = next(filter(None, found), None)
             if codes:
-                self.chat_app.copy_text(codes[-1], "code")
+                self.chat_app.copy_text(codes[-1].source, "code")
             else:
                 self.session.notify("There is no block of code here.")
 

@@ -10,7 +10,6 @@ from app.chat import format
 from app.chat.commands import Call, UnknownCommand, parse
 from app.chat.completion import Candidate
 from app.chat.messages import Action
-from app.chat.themes import AUTOMATIC
 from app.plain_text import one_line
 from app.store.settings import SETTINGS
 from quantize.errors import StretchError, UsageError
@@ -80,6 +79,11 @@ class Commander:
             self._app.chat.composer.focus()
             return
         try:
+            if call.args and not call.command.takes_args:
+                raise UsageError(
+                    f"/{call.command.name} takes nothing behind it.",
+                    f"To say this to the model, begin with //{call.command.name}.",
+                )
             self._methods[call.command.name](call.args)
         except StretchError as error:
             self._session.complain(error)
@@ -139,7 +143,7 @@ class Commander:
         if status is None:
             self._session.notify("There are no figures yet.")
             return
-        memory = status.memory
+        memory, first = status.memory, status.first_token_s
         self._session.notify(
             f"{format.setting(status.type_k, status.type_v, status.tail)}: "
             f"{format.count(status.n_used)} of {format.count(status.n_ctx)} tokens, "
@@ -148,7 +152,7 @@ class Commander:
             f"{format.size(memory.available)} of {format.size(memory.total)} free; "
             f"prefill {format.rate(status.prefill_tps)} t/s, "
             f"generation {format.rate(status.generate_tps)} t/s, "
-            f"first token {format.duration(status.first_token_s)}"
+            f"first token {format.duration(first) if first else format.rate(0)}"
         )
 
     # ---------------------------------------------------------------- conversations
@@ -198,8 +202,8 @@ class Commander:
         kind = {"markdown": "md"}.get(kind.lower(), kind.lower())
         if kind not in ("md", "json"):
             raise UsageError(f"{kind!r} is no format of an export.", "Write /export md or /export json.")
-        directory = Path(where.strip() or ".").expanduser()
-        path = export(self._session.store, self._session.page.id, directory, kind)
+        target = Path(where.strip() or ".").expanduser()
+        path = export(self._session.store, self._session.page.id, target, kind)
         self._session.notify(f"Written to {one_line(str(path.resolve()))}", "good")
 
     def do_system(self, args: str) -> None:
@@ -279,9 +283,6 @@ class Commander:
     def do_theme(self, args: str) -> None:
         if not args:
             self._app.search_themes()
-        elif args not in (AUTOMATIC, *self._app.available_themes):
-            names = ", ".join(self._app.available_themes)
-            raise UsageError(f"There is no theme called {one_line(args, 40)}.", f"There are {names}.")
         else:
             self._app.change_setting("theme", args)
 

@@ -27,6 +27,11 @@ class SlashCommand:
     aliases: tuple[str, ...] = ()
 
     @property
+    def takes_args(self) -> bool:
+        """Whether something may follow the name."""
+        return bool(self.args)
+
+    @property
     def needs_args(self) -> bool:
         """Whether it does nothing without an argument."""
         return bool(self.args) and not self.args.startswith("[")
@@ -61,7 +66,7 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("copy", "[code]", "Copy the last reply, or its last block of code", "Message", "ctrl+y"),
     SlashCommand("stop", "", "Stop the reply or the reading", "Message", "escape"),
     SlashCommand("model", "[NAME]", "Choose or load a model", "Model", "ctrl+o", ("models",)),
-    SlashCommand("restart", "", "Start the engine again", "Model"),
+    SlashCommand("restart", "", "Start the engine again, with the settings as they are now", "Model"),
     SlashCommand(
         "set", "[NAME [VALUE]]", "Change a setting, for example /set temperature 0.2", "Program", "f4"
     ),

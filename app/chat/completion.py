@@ -123,5 +123,6 @@ def _file(path: str, name: str, n_bytes: int) -> Candidate:
     if n_bytes > LARGEST:
         detail = f"{size(n_bytes)}, too large"
     else:
-        detail = f"{size(n_bytes)}, about {count(estimate(n_bytes))} tokens"
+        n = estimate(n_bytes)
+        detail = f"{size(n_bytes)}, about {count(n)} token{'' if n == 1 else 's'}"
     return Candidate(_quoted(path, closed=True) + " ", one_line(name), detail)

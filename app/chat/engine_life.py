@@ -76,10 +76,12 @@ class EngineLife:
         self._deaths = 0
         self._begin("loading" if self.state == "up" else "starting")
 
-    def restart(self) -> None:
-        """Start again what died for good."""
-        if self.plan is not None and self.state == "stopped":
-            self.load(self.plan)
+    def restart(self, plan: LoadPlan) -> None:
+        """Start a new process for ``plan``, ending by force what there is: it may not answer any more."""
+        self.link.kill()
+        self.loaded = None
+        self.state = "stopped"
+        self.load(plan)
 
     def close(self, timeout: float = 3.0) -> None:
         """End the process, by force after ``timeout`` seconds."""

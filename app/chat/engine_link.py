@@ -62,6 +62,13 @@ class EngineLink:
         self._fail_answers()
         self._client.close(timeout)
 
+    def kill(self) -> None:
+        """End the process by force and on purpose; another one can be started at once."""
+        self._client.kill()
+        self._fail_answers()
+        with self._lock:
+            self._arrived.clear()
+
     def next_id(self) -> int:
         """A fresh id for a command."""
         return self._client.next_id()

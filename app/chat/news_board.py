@@ -99,7 +99,6 @@ class NewsBoard(Guarded, Screen[None]):
         text = changed.sentence
         actions = [Action("undo", "/undo")] if changed.can_undo else []
         if message.went_up:
-            text += " What the smaller type lost does not come back by itself."
             actions.append(Action("read again, exactly", "/reprefill"))
         await self.transcript.add_notice(Notice(text, "good", tuple(actions)))
 

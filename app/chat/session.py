@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,8 +188,15 @@ class Session:
             self.store.close()
 
     def restart_engine(self) -> None:
-        """Start the engine again after it was given up."""
-        self.life.restart()
+        """Start the engine again, with the settings as they are now; the conversation is read again."""
+        if self.talk.reading or self.talk.writing:
+            self.talk.interrupt()
+        self.measuring.forget()
+        self.cache.engine_died()
+        self.status = None
+        plan = LoadPlan.of(self.model, self.settings)
+        kept = self.life.plan
+        self.life.restart(plan if kept is None else replace(plan, cache=kept.cache))
 
     def load_model(self, name: str) -> None:
         """Load another model; the conversation stays and is read again. What waits goes on waiting."""
@@ -415,6 +423,8 @@ class Session:
         match event:
             case protocol.Loaded():
                 self._on_loaded(event)
+            case protocol.Status() if self.loaded is None:
+                pass  # of the model before
             case protocol.Status():
                 self.status = event
                 self.post(news.StatusChanged(event))

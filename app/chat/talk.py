@@ -191,6 +191,9 @@ class Talk:
         reply = self.reply
         if reply is None or not failed.id or failed.id != reply.command:
             return False
+        if reply.stopping:
+            self._end(reply, reply.text, "stopped")
+            return True
         self._session.notify(
             f"{failed.message} {failed.hint}".strip(), "error", [Action("try again", "/regenerate")]
         )

@@ -148,7 +148,9 @@ def run(args: argparse.Namespace) -> int:
     # What is imported stays: looking through it for garbage would only delay the first frame.
     gc.disable()
     from app.chat.app import StretchApp
+    from app.pasted import read_pastes_as_text
 
+    read_pastes_as_text()
     app = StretchApp(options)
     if options.resume:
         app.store.conversation(options.resume)  # says so here if there is none

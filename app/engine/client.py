@@ -124,6 +124,7 @@ class EngineClient:
             if self._run is not None:
                 self._run.end_expected = True
                 self._run.process.kill()
+                self._run.process.wait()
 
     def _read(self, run: _Run) -> None:
         process, broken = run.process, ""

@@ -14,6 +14,8 @@ def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int
         n_exact: how many of them are exactly as they were in an earlier cache of these types.
         n_window: how many of the newest are exact in the window.
     """
+    if reprefilled and now.settings == old.settings:
+        return f"The conversation was read again, exactly, with the cache as {now.settings.label}."
     if now.settings.label == old.settings.label and now.settings.n_ctx != old.settings.n_ctx:
         said = f"The context now holds {words.tokens(now.settings.n_ctx)}: "
     else:

@@ -71,10 +71,11 @@ def to_json(conversation: Conversation, tree: list[Message]) -> str:
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
-def export(store: Store, id: int, directory: Path, kind: str) -> Path:
-    """Write conversation ``id`` into ``directory`` under a name of its own; never over another file.
+def export(store: Store, id: int, target: Path, kind: str) -> Path:
+    """Write conversation ``id`` to a file; never over another one.
 
     Args:
+        target: a directory, in which the file gets a name of its own, or the file.
         kind: ``md`` or ``json``.
 
     Raises:
@@ -86,10 +87,12 @@ def export(store: Store, id: int, directory: Path, kind: str) -> Path:
         if kind == "json"
         else to_markdown(conversation, store.branch(id))
     )
-    stem = safe_name(conversation.title)
+    directory, stem, ending = target, safe_name(conversation.title), f".{kind}"
+    if not target.is_dir():
+        directory, stem, ending = target.parent, target.stem, target.suffix or ending
     n = 1
     while True:
-        path = directory / (f"{stem}.{kind}" if n == 1 else f"{stem} ({n}).{kind}")
+        path = directory / (f"{stem}{ending}" if n == 1 else f"{stem} ({n}){ending}")
         try:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)

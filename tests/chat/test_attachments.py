@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.chat.attachments import LARGEST, collect, estimate, mentions, read
+from app.chat.attachments import LARGEST, collect, estimate, mentions, missing, read
 from app.chat.completion import Candidate, complete
 from quantize.errors import UsageError
 
@@ -116,3 +116,17 @@ def test_hostile_file_names_are_harmless(folder: Path) -> None:
     (folder / "\x1b[31mred[bold].txt").write_text("x", encoding="utf-8")
     (label,) = labels("@\x1b")
     assert "\x1b" not in label
+
+
+def test_text_that_is_marked_as_utf_16_is_read(folder: Path) -> None:
+    (folder / "notepad.txt").write_text("größer\n", encoding="utf-16")
+    assert read("notepad.txt").text == "größer\n"
+
+
+def test_what_is_written_like_a_file_and_is_none_is_said(folder: Path) -> None:
+    text = "@john, @notes @notes/ch3.md @notes/ch4.md and @gone.txt"
+    assert missing(text) == [
+        "notes is a folder; name a file in it",
+        "there is no file notes/ch4.md",
+        "there is no file gone.txt",
+    ]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from textual import events
 
 from app.chat import messages as news
+from app.chat.markdown.blocks import codes_in, parse
 from app.chat.transcript.full_choice import FullChoice
 from app.chat.transcript.notice_line import NoticeLine
 from app.chat.transcript.reply_turn import ReplyTurn
+from app.chat.transcript.transcript import MOST
 from app.chat.transcript.turn import Turn
 from app.store.preferences import Preferences
 from tests.chat.conftest import LONG, Chat
@@ -147,9 +150,11 @@ async def test_going_up_says_that_precision_does_not_come_back(chat: Chat) -> No
         assert watch.of(news.CacheSwitched)[0].went_up
         (line,) = watch.app.chat.transcript.query_children(NoticeLine)
         assert [action.command for action in line.notice.actions] == ["/undo", "/reprefill"]
+        assert line.notice.text.count("does not come back") == 1
         await watch.pilot.press("f8")
         await watch.until(lambda: len(watch.of(news.CacheSwitched)) == 2)
         assert watch.of(news.CacheSwitched)[1].changed.reprefilled
+        assert " instead of " not in watch.of(news.CacheSwitched)[1].changed.sentence
 
 
 async def test_the_length_changes_without_losing_the_conversation(chat: Chat) -> None:
@@ -243,6 +248,72 @@ async def test_a_deleted_conversation_comes_back(chat: Chat) -> None:
         assert watch.session.store.count() == 0
         await watch.say("/restore")
         assert watch.texts("user") == ["hello"]
+
+
+async def test_a_command_that_takes_nothing_does_not_swallow_a_sentence(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        await watch.say("/delete the second paragraph")
+        assert "To say this to the model, begin with //delete." in notices(watch)[-1]
+        assert watch.session.store.count() == 1
+
+
+async def test_the_last_reply_is_copied_wherever_the_page_stands(chat: Chat) -> None:
+    """Quiet lines push a reply out of what is drawn; it is still the last one."""
+    async with chat() as watch:
+        await watch.say("hello")
+        await watch.ready()
+        for _ in range(2 * MOST):
+            watch.session.notify("a quiet line")
+        await watch.pilot.pause()
+        assert not watch.app.chat.transcript.query_children(ReplyTurn)
+        await watch.say("/copy")
+        assert watch.app.clipboard == watch.texts("assistant")[0]
+
+
+async def test_code_is_copied_from_lists_as_well(chat: Chat) -> None:
+    text = "1. first\n\n   ```sh\n   ls\n   ```\n\n> ```\n> quoted\n> ```"
+    assert [code.source for code in codes_in(parse(text))] == ["ls", "quoted"]
+
+
+async def test_the_engine_starts_again_when_it_is_told_to(chat: Chat) -> None:
+    """Even if it does not answer any more, and with the settings as they are then."""
+    async with chat(n_threads=2) as watch:
+        await watch.ready()
+        await watch.say("hello")
+        await watch.ready()
+        first = watch.session.life.link.pid
+        watch.strike(signal.SIGSTOP)
+        await watch.say("are you there?")
+        await watch.say("/set n_threads 1")
+        await watch.say("/restart")
+        await watch.until(lambda: watch.session.life.link.pid != first)
+        await watch.ready()
+        assert watch.session.life.plan is not None and watch.session.life.plan.n_threads == 1
+        await watch.say("and now?")
+        await watch.ready()
+        assert watch.texts("user")[-1] == "and now?" and watch.texts("assistant")[-1]
+
+
+async def test_a_theme_that_is_none_is_refused_however_it_is_set(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.ready()
+        for command in ("/theme bogus", "/set theme bogus"):
+            await watch.say(command)
+            assert notices(watch)[-1].startswith("There is no theme called bogus.")
+        assert watch.session.settings.theme == "stretch"
+
+
+async def test_figures_of_another_model_are_not_shown(chat: Chat, home: Path) -> None:
+    (home / "broken.gguf").write_bytes(b"GGUF, or not")
+    async with chat() as watch:
+        await watch.ready()
+        await watch.until(lambda: watch.session.status is not None)
+        await watch.say("/model broken.gguf")
+        await watch.until(lambda: watch.session.phase == "stopped")
+        await watch.say("/stats")
+        assert notices(watch)[-1] == "There are no figures yet."
 
 
 @pytest.mark.parametrize("value", ["0.2", "nonsense"])

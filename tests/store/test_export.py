@@ -77,7 +77,13 @@ def test_no_file_is_overwritten(store: Store, tmp_path: Path) -> None:
 def test_a_directory_that_is_missing_is_one_sentence(store: Store, tmp_path: Path) -> None:
     id = conversation_with_branches(store)
     with pytest.raises(StoreError, match="cannot be written"):
-        export(store, id, tmp_path / "nowhere", "md")
+        export(store, id, tmp_path / "nowhere" / "talk.md", "md")
+
+
+def test_a_file_can_be_named(store: Store, tmp_path: Path) -> None:
+    id = conversation_with_branches(store)
+    names = [export(store, id, tmp_path / name, "md").name for name in ("talk.txt", "talk.txt", "talk")]
+    assert names == ["talk.txt", "talk (2).txt", "talk.md"]
 
 
 @pytest.mark.parametrize(

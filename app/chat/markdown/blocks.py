@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -239,6 +239,21 @@ class _Reader:
 def parse(markdown: str) -> list[Block]:
     """The blocks of a text. Control characters are made visible first."""
     return [block for block, _ in parse_with_lines(markdown)]
+
+
+def codes_in(blocks: Iterable[Block]) -> list[Code]:
+    """The blocks of code among ``blocks`` and within their lists and quotations, in the order of the text."""
+    codes: list[Code] = []
+    for block in blocks:
+        match block:
+            case Code():
+                codes.append(block)
+            case Quote():
+                codes += codes_in(block.blocks)
+            case Items():
+                for item in block.items:
+                    codes += codes_in(item)
+    return codes
 
 
 def parse_with_lines(markdown: str) -> list[tuple[Block, int]]:

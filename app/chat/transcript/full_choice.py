@@ -55,6 +55,8 @@ class FullChoice(Widget, can_focus=True):
         """Rows, each with the number of the choice that it belongs to (-1: none)."""
         need, have = count(self.full.n_needed), count(self.full.n_ctx)
         head = f"The context is full: the reply needs {need} tokens and there are {have}."
+        if not self.full.options:
+            head += " Nothing makes room for that: say it in fewer words (F2) or begin anew (^N)."
         rows = [(row.content.stylize("$text-warning"), -1) for row in wrap(Content(head), width)]
         sentences = [option.sentence for option in self.full.options] + [NOTHING]
         for n, sentence in enumerate(sentences):

@@ -225,11 +225,6 @@ class ReplyTurn(Turn):
 
     # ---------------------------------------------------------------- actions
 
-    @property
-    def codes(self) -> list[str]:
-        """The sources of the blocks of code in this reply."""
-        return [code.source for passage in self._passages for code in passage.codes]
-
     def action_copy(self) -> None:
         """Copy the reply without the thinking."""
         self.post_message(CopyWanted(without_thinking(self.message.content or self._text), "reply"))

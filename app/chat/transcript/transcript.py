@@ -201,6 +201,12 @@ class Transcript(VerticalScroll, can_focus=False):
             await choice.remove()
 
     @property
+    def replies(self) -> list[str]:
+        """The texts of all replies, the oldest first, whether a widget shows them or not."""
+        texts = [e.message.content or e.text for e in self.entries if e.message and e.message.role != "user"]
+        return [text for text in texts if text]
+
+    @property
     def _choice(self) -> FullChoice | None:
         return next((w for w in self.children if isinstance(w, FullChoice)), None)
 

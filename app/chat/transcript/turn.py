@@ -97,7 +97,7 @@ class UserTurn(Turn):
         yield Passage([Paragraph(Content(plain(self.message.content)))], classes="said")
         for attachment in self.message.attachments:
             n_bytes = len(attachment.text.encode("utf-8", "replace"))
-            n_lines = attachment.text.count("\n") + 1
+            n_lines = len(attachment.text.splitlines())
             lines = f"{count(n_lines)} line" + ("" if n_lines == 1 else "s")
             name = one_line(attachment.name)
             yield OneLine(f"@{name}", f"{size(n_bytes)}, {lines}", classes="attached")
