@@ -135,14 +135,3 @@ def catalog() -> tuple[CatalogModel, ...]:
 def _model(entry: dict[str, Any]) -> CatalogModel:
     gb = entry.pop("gb")
     return CatalogModel(n_bytes=round(gb * 1e9), about=entry.pop("about", False), **entry)
-
-
-def in_catalog(repo: str, file: str) -> CatalogModel | None:
-    """The entry of a file on the hub, None if it is not on the list."""
-    return next((m for m in catalog() if (m.repo, m.file) == (repo, file)), None)
-
-
-def for_tier(gb: int) -> tuple[CatalogModel, ...]:
-    """What runs comfortably on a computer with ``gb`` GB of memory, what uses it best first."""
-    fits = [m for m in catalog() if m.tier <= gb]
-    return tuple(sorted(fits, key=lambda m: -m.tier))

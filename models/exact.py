@@ -20,7 +20,7 @@ from models.byte_source import ByteSource
 from models.dryrun import Exact, Request, dry_run
 from models.header import Header
 from models.lean import lean_file
-from models.plan import CELL_STEP, MemoryPlan, Planner
+from models.plan import MemoryPlan, Planner, round_up
 from quantize.cache_types import PRESETS, CachePair, parse_pair
 
 _ROUNDING = 5300
@@ -63,7 +63,7 @@ class ExactPlanner(Planner):
             return super().cache_bytes(pair, n_ctx, tail=tail)
         self.types(pair)
         line = self.lines[pair.label]
-        return line.at(line.cache, _round_up(n_ctx)) + self.tail_bytes(pair, tail, n_ctx)
+        return line.at(line.cache, round_up(n_ctx)) + self.tail_bytes(pair, tail, n_ctx)
 
     def bytes_per_token(self, pair: CachePair) -> float:
         if pair.label not in self.disagrees:
@@ -135,7 +135,7 @@ def exact_planner(
 
 def _ask(path: Path, planner: Planner, settings: Sequence[CachePair]) -> dict[str, Line]:
     """Two points for each setting."""
-    first = max(_FIRST, _round_up(planner.shape.n_swa + planner.n_ubatch))
+    first = max(_FIRST, round_up(planner.shape.n_swa + planner.n_ubatch))
     points = (first, first * _FACTOR)
     types = {p.label: planner.types(p) for p in settings}
     answers = dry_run(
@@ -200,7 +200,3 @@ def _remember(place: Path, lines: dict[str, Line]) -> None:
         part.replace(place)
     except OSError:
         pass
-
-
-def _round_up(n_ctx: int) -> int:
-    return -(-n_ctx // CELL_STEP) * CELL_STEP

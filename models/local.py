@@ -16,11 +16,10 @@ from pathlib import Path
 from models.header import Header
 from models.plan import Planner, StretchRow
 from models.resolve import BUILTIN, BUILTIN_WEIGHTS, resolve
-from models.splits import read_model
+from models.splits import PART, read_model
 from quantize.cache_types import PRESETS
 from quantize.errors import StretchError
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _ENDING = re.compile(r"\.gguf$", re.IGNORECASE)
 _NOT_A_MODEL = re.compile(r"mmproj|imatrix|[-_.]mtp[-_.]", re.IGNORECASE)
 """Companions of models: image projectors, statistics, heads for drafts."""
@@ -108,11 +107,11 @@ def find_in(folder: Path, place: str) -> list[LocalModel]:
     """The models below one folder, in the order of their names."""
     sizes: dict[Path, int] = {}
     for path, n_bytes in _gguf_files(folder):
-        part = _PART.search(path.name)
+        part = PART.search(path.name)
         first = path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf") if part else path
         sizes[first] = sizes.get(first, 0) + n_bytes
     models = [
-        LocalModel(str(path), _ENDING.sub("", _PART.sub("", path.name)), place, path, n_bytes)
+        LocalModel(str(path), _ENDING.sub("", PART.sub("", path.name)), place, path, n_bytes)
         for path, n_bytes in sizes.items()
     ]
     return sorted(models, key=lambda m: m.title.lower())

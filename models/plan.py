@@ -104,9 +104,9 @@ class Planner:
 
     def cells(self, n_ctx: int) -> tuple[int, int]:
         """Cells per sequence of the caches that hold everything and of those that hold the window."""
-        per_seq = _round_up(max(_round_up(max(n_ctx, 1)) // self.n_seq_max, 1))
+        per_seq = round_up(max(round_up(max(n_ctx, 1)) // self.n_seq_max, 1))
         n_ubatch = min(self.n_ubatch, max(n_ctx, 1))
-        return per_seq, _round_up(min(per_seq, self.shape.n_swa + n_ubatch))
+        return per_seq, round_up(min(per_seq, self.shape.n_swa + n_ubatch))
 
     def bytes_per_token(self, pair: CachePair) -> float:
         """What each further token of the context costs, once a sliding window is full.
@@ -145,7 +145,7 @@ class Planner:
         sides = [sizes_k] if self.shape.mla else [sizes_k, sizes_v]
         kept = sum(size * n for side in sides for size, n in side)
         at_once = sum(max((size for size, _ in side), default=0) for side in sides)
-        return kept * tail * self.n_seq_max + 2 * min(self.n_ubatch, _round_up(n_ctx)) * at_once
+        return kept * tail * self.n_seq_max + 2 * min(self.n_ubatch, round_up(n_ctx)) * at_once
 
     def compute_bytes(self, pair: CachePair, n_ctx: int) -> int:
         """Bytes of the buffer for one computation; an estimate, the cache's types hardly matter."""
@@ -250,5 +250,6 @@ def _row_bytes(layers: Counter[LayerHeads], k: GgmlType, v: GgmlType, mla: bool)
     return n
 
 
-def _round_up(n_ctx: int) -> int:
+def round_up(n_ctx: int) -> int:
+    """The length that llama.cpp makes of this one."""
     return -(-n_ctx // CELL_STEP) * CELL_STEP

@@ -16,12 +16,13 @@ from quantize.errors import ModelFileError
 
 MAX_PARTS = 1000
 
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+"""The end of the name of a part: its number and how many there are."""
 
 
 def part_paths(path: Path) -> list[Path]:
     """The paths of all parts of the model that ``path`` is a part of; ``[path]`` if it is whole."""
-    match = _PART.search(path.name)
+    match = PART.search(path.name)
     if match is None or not 1 <= int(match[2]) <= MAX_PARTS:
         return [path]
     stem = path.name[: match.start()]

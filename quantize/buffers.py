@@ -68,19 +68,6 @@ def allocate(size: int, file: Path | None = None) -> NDArray[np.uint8]:
         ) from error
 
 
-def open_file(file: Path) -> NDArray[np.uint8]:
-    """Map an existing file for reading; an empty array if it is empty.
-
-    Raises:
-        OSError: if it cannot be opened.
-    """
-    with file.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size == 0:
-            return np.empty(0, np.uint8)
-        return np.frombuffer(mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
-
-
 def release(data: NDArray[np.uint8], start: int, end: int) -> None:
     """Give back the memory of ``data[start:end]``, whole pages of it.
 

@@ -277,8 +277,3 @@ PRESETS: tuple[CachePair, ...] = tuple(
 Where K and V differ K has more bits: models whose keys have large outliers lose little with 8 bits
 for K and 3 for V, and everything with 3 for both (docs/turboquant.md).
 """
-
-STOCK_PRESETS: tuple[CachePair, ...] = tuple(
-    parse_pair(p) for p in ("f16", "q8_0", "q8_0/q4_0", "q5_0", "q4_0")
-)
-"""The same without Stretch's native library."""

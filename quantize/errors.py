@@ -86,3 +86,11 @@ class StoreError(StretchError):
 
 class UsageError(StretchError):
     """A command was given something that it does not understand."""
+
+
+def reported(kind: str, message: str, hint: str) -> StretchError:
+    """The error that another process reports by its name; an ``EngineError`` if none is called so."""
+    found = globals().get(kind)
+    if isinstance(found, type) and issubclass(found, StretchError):
+        return found(message, hint)
+    return EngineError(message, hint)

@@ -249,11 +249,6 @@ class Context:
     ) -> None:
         self.close()
 
-    def abort_when(self, wanted: Callable[[], bool]) -> None:
-        """Ask ``wanted()`` during every computation; True stops it (``decode`` then returns 2)."""
-        self._stop = L.ggml_abort_callback(lambda _user: bool(wanted()))
-        L.llama_set_abort_callback(self.handle, self._stop, ctypes.c_void_p())
-
     def stop_with(self, flag: StopFlag) -> None:
         """Stop a computation when ``flag`` is set (``decode`` then returns 2)."""
         callback = ctypes.cast(_libc.strlen, L.ggml_abort_callback)

@@ -72,7 +72,7 @@ class CacheControl:
         self.in_flight = 0
         """Id of the change that the engine is doing, or 0."""
         self.kind = ""
-        """What is under way: ``set``, ``undo`` or ``reprefill``."""
+        """What is under way: ``set``, ``undo``, ``reprefill`` or ``prune``."""
         self._sent = CacheState()
 
     def settled(self, state: CacheState) -> None:
@@ -106,7 +106,7 @@ class CacheControl:
         )
 
     def special(self, kind: str, id: int) -> bool:
-        """Note that an undo or a re-prefill is sent. False if something is under way."""
+        """Note that a change that is no wish (``kind``) is sent. False if something is under way."""
         if self.in_flight:
             return False
         self.in_flight, self.kind = id, kind

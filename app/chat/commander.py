@@ -10,6 +10,7 @@ from app.chat import format
 from app.chat.commands import Call, UnknownCommand, parse
 from app.chat.completion import Candidate
 from app.chat.messages import Action
+from app.lengths import parse_length
 from app.plain_text import one_line
 from app.store.settings import SETTINGS
 from quantize.errors import StretchError, UsageError
@@ -28,21 +29,6 @@ TAILS = (
     ("1024", ""),
 )
 """Windows that are offered behind ``/tail``."""
-
-
-def tokens(text: str) -> int:
-    """``16384``, ``16k`` or ``16,384`` as a number of tokens.
-
-    Raises:
-        UsageError: if it is none.
-    """
-    digits = text.replace(",", "").replace("_", "").strip().lower()
-    factor = 1
-    if digits.endswith("k"):
-        digits, factor = digits[:-1], 1024
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
-        raise UsageError(f"{text.strip()!r} is not a number of tokens.", "Write 16384 or 16k.")
-    return int(digits) * factor
 
 
 class Commander:
@@ -106,7 +92,7 @@ class Commander:
         if not args:
             self._app.open_length_chooser()
             return
-        self._session.set_ctx(tokens(args))
+        self._session.set_ctx(parse_length(args))
 
     def do_tail(self, args: str) -> None:
         from quantize.cache_types import parse_tail

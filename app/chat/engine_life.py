@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from app.chat.cache_control import CacheState
-from app.chat.engine_link import EngineLink, error_of
+from app.chat.engine_link import EngineLink
 from app.engine import protocol
 from app.store.settings import Settings
+from quantize import errors
 from quantize.errors import EngineError, StretchError
 
 State = Literal["starting", "loading", "restarting", "up", "stopped"]
@@ -145,7 +146,7 @@ class EngineLife:
                     self._on_event(event)
             case protocol.Failed() if event.id == self._load_id:
                 self._become("stopped")
-                self._on_trouble(error_of(event))
+                self._on_trouble(errors.reported(event.kind, event.message, event.hint))
             case protocol.Died():
                 self._died(event)
             case _:

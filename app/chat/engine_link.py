@@ -13,17 +13,9 @@ from typing import TypeVar
 from app.engine import protocol
 from app.engine.client import EngineClient
 from quantize import errors
-from quantize.errors import EngineDiedError, StretchError
+from quantize.errors import EngineDiedError
 
 E = TypeVar("E", protocol.CachePreview, protocol.PrunePreview, protocol.TokenCount)
-
-
-def error_of(failed: protocol.Failed) -> StretchError:
-    """The exception that the engine reported, as one of the tree."""
-    kind = getattr(errors, failed.kind, None)
-    if isinstance(kind, type) and issubclass(kind, StretchError):
-        return kind(failed.message, failed.hint)
-    return StretchError(failed.message, failed.hint)
 
 
 class EngineLink:
@@ -98,7 +90,7 @@ class EngineLink:
         finally:
             self._answers.pop(command.id, None)
         if isinstance(event, protocol.Failed):
-            raise error_of(event)
+            raise errors.reported(event.kind, event.message, event.hint)
         if not isinstance(event, kind):
             raise EngineDiedError("The engine ended before it could answer.", "Try again in a moment.")
         return event

@@ -4,7 +4,7 @@ Sizes of memory are binary and say so (1 GiB = 2^30 bytes), with three significa
 Thousands are set off with commas, decimals with a point. Every function that fills a column
 has a width that it never exceeds, so that columns keep their place while the numbers move.
 
-This module imports nothing but the standard library and Rich's table of cell widths.
+This module imports little: Rich's table of cell widths, and what the engine writes sizes with.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+from app.engine.words import UNITS
+from app.engine.words import size as size
+from app.engine.words import three_digits as three_digits
 
 SIZE_WIDTH = 8
 """Widest text that ``size`` returns for a size that is not negative (``57.2 MiB``)."""
@@ -26,29 +28,6 @@ DASH = "\N{EN DASH}"
 """Stands for a figure that is not known yet."""
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def three_digits(value: float) -> str:
-    """``value`` (0 to 999.5) with three significant digits at most: 1.02, 57.2, 832."""
-    if value < 9.995:
-        return f"{value:.2f}"
-    if value < 99.95:
-        return f"{value:.1f}"
-    return f"{value:.0f}"
-
-
-def size(n_bytes: float) -> str:
-    """Bytes for people: ``0 B``, ``832 MiB``, ``1.02 GiB``. At most ``SIZE_WIDTH`` cells."""
-    if n_bytes < 0:
-        return "-" + size(-n_bytes)
-    if n_bytes < 999.5:
-        return f"{n_bytes:.0f} B"
-    value = float(n_bytes)
-    unit = 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value /= 1024
-        unit += 1
-    return f"{three_digits(value)} {_UNITS[unit]}"
 
 
 def size_change(n_bytes: float) -> str:
@@ -63,13 +42,13 @@ def size_pair(part: float, whole: float, separator: str = "/") -> str:
     The first is padded to the width of the second, so the text keeps its width.
     """
     power = 0
-    while whole / 1024**power >= 999.5 and power < len(_UNITS) - 1:
+    while whole / 1024**power >= 999.5 and power < len(UNITS) - 1:
         power += 1
     scale = 1024**power
     decimals = 0 if power == 0 else 1
     second = f"{whole / scale:.{decimals}f}"
     first = f"{part / scale:.{decimals}f}"
-    return f"{first:>{len(second)}}{separator}{second} {_UNITS[power]}"
+    return f"{first:>{len(second)}}{separator}{second} {UNITS[power]}"
 
 
 def count(n: int) -> str:

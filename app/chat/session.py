@@ -243,15 +243,6 @@ class Session:
         """Take one of the ways out of a full context and go on with the reply; None takes none."""
         self.talk.resolve_full(option)
 
-    async def count_tokens(self, text: str) -> int:
-        """Tokens of a text, by the loaded model.
-
-        Raises:
-            StretchError: if the engine is not there.
-        """
-        command = protocol.CountTokens(self.life.link.next_id(), text)
-        return (await self.life.link.ask(command, protocol.TokenCount)).n_tokens
-
     # ---------------------------------------------------------------- the cache
 
     def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, tail: int = KEEP_TAIL) -> None:

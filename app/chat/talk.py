@@ -72,14 +72,6 @@ class Talk:
             self._session.life.link.send(protocol.Stop(self._session.life.link.next_id()))
         return True
 
-    def take_back_waiting(self) -> str:
-        """Give the last waiting message back to the composer; empty if none waits."""
-        if not self._waiting:
-            return ""
-        text, _ = self._waiting.pop()
-        self._tell_waiting()
-        return text
-
     def regenerate(self, message_id: int = 0) -> None:
         """Write a reply again as a sibling of the old one."""
         page = self._session.page

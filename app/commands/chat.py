@@ -7,6 +7,7 @@ import gc
 import sys
 from dataclasses import replace
 
+from app.lengths import read_length
 from app.options import LATEST, ChatOptions
 from quantize.errors import CacheTypeError, ModelNotFoundError, UsageError
 
@@ -14,11 +15,11 @@ HELP = "Open the chat (what stretch does without a command)."
 
 
 def token_count(text: str) -> int:
-    """Read ``16384``, ``16k`` or ``16K``."""
-    number, factor = (text[:-1], 1024) if text[-1:] in ("k", "K") else (text, 1)
-    if not number.isascii() or not number.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens, for example 16384 or 16k")
-    return int(number) * factor
+    """Read ``16384``, ``16k`` or ``0``."""
+    tokens = 0 if text.strip() == "0" else read_length(text)
+    if tokens is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of a context, for example 16384 or 16k")
+    return tokens
 
 
 def cache_pair(text: str) -> tuple[str, str]:

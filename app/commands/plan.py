@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.commands.chat import window
+from app.lengths import parse_length
 from quantize.cache_types import AUTO_TAIL
 from quantize.errors import ModelNotFoundError, UsageError
 
@@ -130,21 +131,6 @@ def parse_size(text: str) -> int:
     if not 0 < size < 1 << 60:
         raise UsageError(f"{text!r} is no size of a memory.", "Write for example 8G, 512M or 7.5GiB.")
     return size
-
-
-def parse_length(text: str) -> int:
-    """A number of tokens: ``16384`` or ``16,384``.
-
-    Raises:
-        UsageError: if it is none, or more than can be planned.
-    """
-    digits = text.replace(",", "").replace("_", "")
-    n = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
-    if not 0 < n <= 1 << 24:
-        raise UsageError(
-            f"{text!r} is no length of a context.", "Write a number of tokens, for example 16384."
-        )
-    return n
 
 
 def _planner(path: Path, header: Header, args: argparse.Namespace) -> Planner:

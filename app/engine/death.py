@@ -6,9 +6,10 @@ import re
 import signal
 from pathlib import Path
 
+from app.engine.words import without_controls
+from quantize.child import LOG_TAIL, TELLING
+
 _NOISE = re.compile(r"^\s*$|^\[New LWP|^Thread|^warning: |^#\d+ |^\[Inferior")
-_ASSERTION = re.compile(r"GGML_ASSERT|GGML_ABORT|what\(\):|[Ee]rror|failed|Traceback")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def start_mark(pid: int) -> str:
@@ -21,7 +22,7 @@ def last_words(log_path: Path, pid: int) -> str:
     try:
         with log_path.open("rb") as log:
             log.seek(0, 2)
-            log.seek(max(0, log.tell() - 65536))
+            log.seek(max(0, log.tell() - LOG_TAIL))
             lines = log.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
@@ -31,9 +32,9 @@ def last_words(log_path: Path, pid: int) -> str:
             lines = lines[i + 1 :]
             break
     lines = [line for line in lines if not _NOISE.match(line)]
-    telling = [line for line in lines if _ASSERTION.search(line)]
+    telling = [line for line in lines if TELLING.search(line)]
     line = (telling or lines or [""])[-1]
-    return _CONTROL.sub(" ", line).strip()[:300]
+    return without_controls(line, 300)
 
 
 def sentence(exit_code: int, words: str) -> str:

@@ -28,7 +28,7 @@ from app.engine.protocol import (
     TokenCount,
 )
 from quantize import errors
-from quantize.errors import EngineDiedError, EngineError, StretchError
+from quantize.errors import EngineDiedError, EngineError
 
 E = TypeVar("E", bound=Event)
 F = TypeVar("F", bound=Event)
@@ -46,14 +46,6 @@ CLOSING = (
     Resumed,
     Failed,
 )
-
-
-def error_of(failed: Failed) -> StretchError:
-    """The exception that the engine reported."""
-    kind = getattr(errors, failed.kind, None)
-    if isinstance(kind, type) and issubclass(kind, StretchError):
-        return kind(failed.message, failed.hint)
-    return EngineError(failed.message, failed.hint)
 
 
 class Dialogue:
@@ -115,7 +107,7 @@ class Dialogue:
                 if interrupted:
                     raise KeyboardInterrupt
                 if isinstance(event, Failed):
-                    raise error_of(event)
+                    raise errors.reported(event.kind, event.message, event.hint)
                 if isinstance(event, (kind, other or kind)):
                     return event
                 raise EngineError(f"The engine answered with {type(event).__name__}.")

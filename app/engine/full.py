@@ -6,6 +6,7 @@ from app.engine import words
 from app.engine.prompt import Prompt
 from app.engine.protocol import KEEP_TAIL, ContextFull, FullOption, Generate, Turn
 from app.engine.session import Session
+from models.plan import round_up
 
 REPLY_ROOM = 32
 """Tokens that must be free for the reply, or fewer if fewer are asked for."""
@@ -42,7 +43,7 @@ def _longer(needed: int, session: Session) -> list[FullOption]:
     longest = session.budget.max_ctx(now)
     if longest < needed:
         return []
-    n_ctx = min(longest, max(_round_up(needed), now.n_ctx * GROWTH))
+    n_ctx = min(longest, max(round_up(needed), now.n_ctx * GROWTH))
     grown = session.budget.planner.cache_bytes(now.pair, n_ctx, tail=now.tail)
     more = grown - session.cache.kv_bytes
     return [
@@ -68,7 +69,7 @@ def _smaller(needed: int, session: Session) -> list[FullOption]:
         row = session.budget.without_window(wished, now) if tight else wished
         if row.refused or row.max_ctx < needed or row.bytes_per_token >= present:
             continue
-        n_ctx = min(row.max_ctx, max(_round_up(needed), now.n_ctx * GROWTH))
+        n_ctx = min(row.max_ctx, max(round_up(needed), now.n_ctx * GROWTH))
         bits = row.bytes_per_token / present
         options.append(
             FullOption(
@@ -125,7 +126,3 @@ def _drop(command: Generate, needed: int, session: Session) -> list[FullOption]:
 
 def _without(turns: list[Turn], first: int, n: int) -> list[Turn]:
     return [*turns[:first], *turns[first + n :]]
-
-
-def _round_up(n: int) -> int:
-    return -(-n // 256) * 256

@@ -10,17 +10,15 @@ from time import perf_counter
 
 import llama_cpp.llama_cpp as L
 
+from app.engine import words
 from app.engine.log import EngineLog
 from app.engine.prompt import PromptMaker
 from app.engine.protocol import ModelInfo
 from app.engine.template import ChatTemplate, Renderer
 from app.engine.vocabulary import Vocabulary
 from models.geometry import Shape
-from models.header import Header
 from quantize.errors import ModelFileError
 from quantize.llama import Model
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass
@@ -100,13 +98,12 @@ def _reason(log: EngineLog) -> str:
         text = re.sub(r"^\w+: (error loading model: )?", "", line)
         text = re.sub(r"^error loading model \w+: ", "", text)
         if text:
-            return ": " + _CONTROL.sub(" ", text).strip().rstrip(".")[:300]
+            return ": " + words.without_controls(text).rstrip(".")[:300]
     return ""
 
 
 def describe(
     loaded: LoadedModel,
-    header: Header,
     shape: Shape,
     no_transcode_reason: str,
     notes: tuple[str, ...],
@@ -117,20 +114,14 @@ def describe(
         notes: sentences about this load, some of them empty.
     """
     model, handle = loaded.model, loaded.model.handle
-    architecture = model.metadata("general.architecture") or "unknown"
-    name = _CONTROL.sub(" ", model.metadata("general.name") or "").strip()[:100]
+    name = words.without_controls(model.metadata("general.name") or "", 100)
     return ModelInfo(
         path=str(model.path),
         name=name or model.path.stem,
-        architecture=architecture,
-        file_bytes=header.file_bytes,
-        n_params=L.llama_model_n_params(handle),
-        n_layer=L.llama_model_n_layer(handle),
         n_ctx_train=L.llama_model_n_ctx_train(handle),
         head_dim_k=shape.head_dim_k,
         head_dim_v=shape.head_dim_v,
         n_swa=L.llama_model_n_swa(handle),
-        template=loaded.template.name,
         transcodes=not no_transcode_reason,
         no_transcode_reason=no_transcode_reason,
         notes=tuple(note for note in (*notes, loaded.template.note, *shape.unknown) if note),

@@ -68,7 +68,6 @@ class EngineLog:
         """Of the newest context: (cells, layers, bytes as far as two decimals of MiB tell) per cache."""
         self.recurrent_bytes = 0
         self.compute_bytes = 0
-        self.repack_bytes = 0
         self.errors: list[str] = []
         """The newest errors and warnings, at most twenty."""
         self.write(f"{start_mark(os.getpid())}")
@@ -107,8 +106,6 @@ class EngineLog:
             self.compute_bytes += round(float(match[2]) * _MIB)
         elif match := re.search(r"output buffer size = +([\d.]+) MiB", line):
             self.compute_bytes += round(float(match[1]) * _MIB)
-        elif match := re.search(r"(\w*REPACK\w*) model buffer size = +([\d.]+) MiB", line):
-            self.repack_bytes += round(float(match[2]) * _MIB)
 
     def begin_context(self) -> None:
         """Forget the figures of the previous context: a new one follows."""
@@ -118,6 +115,5 @@ class EngineLog:
 
     def begin_model(self) -> None:
         """Forget the figures of the previous model."""
-        self.repack_bytes = 0
         self.errors = []
         self.begin_context()

@@ -30,6 +30,7 @@ from app.engine.protocol import (
 from app.engine.pruned import Pruned
 from app.engine.switch import Switcher
 from app.engine.window import window_of
+from models.plan import round_up
 from quantize.errors import CacheTypeError, ContextFullError, EngineError, OutOfMemoryError
 from quantize.lab.divergence import Divergence, log_softmax
 from quantize.llama import Context
@@ -378,7 +379,7 @@ class Pruner:
         """
         settings = self._switcher.cache.settings
         n_ctx = n_cells + extra_cells(chosen.observation, text) + 1
-        wanted = CacheSettings(settings.type_k, settings.type_v, -(-n_ctx // 256) * 256)
+        wanted = CacheSettings(settings.type_k, settings.type_v, round_up(n_ctx))
         needed, free = self._budget.context_bytes(wanted), self._budget.free(settings)
         if needed > free:
             raise OutOfMemoryError(

@@ -159,7 +159,7 @@ def open_session(
         state = maker.prove(cache)
         reason = NO_LAYOUT if state is None else state.obstacle
         notes = (plan.note, note, *plan.budget.planner.notes)
-        info = loader.describe(loaded, plan.header, shape, reason, notes)
+        info = loader.describe(loaded, shape, reason, notes)
         conversation = Conversation(
             cache,
             WindowMarks(maker, cache),

@@ -3,7 +3,6 @@ would take and gain, and the way back. ``mover.py`` does it."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from time import perf_counter
 
@@ -18,6 +17,7 @@ from app.engine.needs import Needs, needs_of
 from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
 from app.engine.switch_words import changed, no_change, preview, refused
 from app.engine.window import window_of
+from models.plan import round_up
 from quantize.cache_types import cache_type
 from quantize.errors import (
     CacheTypeError,
@@ -72,7 +72,7 @@ class Switcher:
         now = self.cache.settings
         type_k = cache_type(command.type_k).name if command.type_k else now.type_k
         type_v = cache_type(command.type_v).name if command.type_v else now.type_v
-        n_ctx = math.ceil(command.n_ctx / 256) * 256 if command.n_ctx > 0 else now.n_ctx
+        n_ctx = round_up(command.n_ctx) if command.n_ctx > 0 else now.n_ctx
         wish = command.tail if command.tail > KEEP_TAIL else now.tail_wish
         wanted = CacheSettings(type_k, type_v, n_ctx, tail_wish=wish)
         self._maker.check(wanted)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import selectors
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from time import monotonic
 from typing import IO, Any, cast
 
 import app
+from app.engine import words
 from app.engine.protocol import Turn
 from quantize.errors import EngineError
 
@@ -28,7 +28,6 @@ _MAX_ANSWER = 256 * 1024 * 1024
 _ROOT = str(Path(app.__file__).resolve().parents[1])
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from app.engine.template_process import main; main()"
 _SYSTEM_MERGED = "This model's chat template takes no system prompt; it was put before your first message."
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class TemplateFailure(Exception):
@@ -187,7 +186,7 @@ class Renderer:
             self.close()
             raise
         if "error" in answer:
-            raise TemplateFailure(_CONTROL.sub(" ", str(answer["error"])).strip()[:200] or "no reason given")
+            raise TemplateFailure(words.without_controls(str(answer["error"]), 200) or "no reason given")
         return str(answer["text"])
 
     def _answer(self, seconds: float, stopped: Callable[[], bool]) -> dict[str, Any]:

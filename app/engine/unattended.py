@@ -25,6 +25,7 @@ from app.engine.protocol import (
     UndoCache,
 )
 from app.engine.prune_words import parse_prune
+from app.lengths import parse_length
 from quantize.cache_types import parse_cache, parse_tail
 from quantize.errors import ContextFullError, UsageError
 
@@ -242,7 +243,7 @@ class Conversation:
                     SetCache(id, pair.k.name, pair.v.name, tail=KEEP_TAIL if tail is None else tail)
                 )
             case "ctx":
-                return self.change(SetCache(id, n_ctx=_count(name, rest)))
+                return self.change(SetCache(id, n_ctx=parse_length(_needed(name, rest))))
             case "tail":
                 return self.change(SetCache(id, tail=parse_tail(_needed(name, rest))))
             case "undo":
@@ -297,13 +298,6 @@ def _needed(name: str, rest: str) -> str:
     if not rest:
         raise UsageError(f"/{name} needs an argument.", f"There are: {HELP}.")
     return rest
-
-
-def _count(name: str, rest: str) -> int:
-    number, factor = (rest[:-1], 1024) if rest[-1:] in ("k", "K") else (rest.replace(",", ""), 1)
-    if not (number.isascii() and number.isdigit()):
-        raise UsageError(f"/{name} needs a number of tokens, for example /{name} 4096.")
-    return int(number) * factor
 
 
 def _ways_out(options: tuple[FullOption, ...]) -> str:

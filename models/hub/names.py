@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from models.splits import PART
 from quantize.errors import UsageError
 
 _PREFIX = re.compile(r"^(?:hf:(?://)?|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)", re.IGNORECASE)
@@ -32,7 +33,6 @@ _QUANT = re.compile(
 _COMPANION = re.compile(
     r"mmproj|(?:^|[-_./])(?:imatrix|mtp|draft|drafter|eagle\d?)(?=[-_./]|$)", re.IGNORECASE
 )
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 _MOST_NAME_BYTES = 240
 """Of one part of a path: 255 is the limit of most file systems, and a download appends to the name."""
 
@@ -123,7 +123,7 @@ def problem_of_path(path: str) -> str:
 
 def quant_of(path: str) -> str:
     """The quantization that a file's name states (``Q4_K_M``), or empty. The folder counts last."""
-    stem = re.sub(r"\.gguf$", "", _PART.sub("", path), flags=re.IGNORECASE)
+    stem = re.sub(r"\.gguf$", "", PART.sub("", path), flags=re.IGNORECASE)
     for text in (stem.rsplit("/", 1)[-1], stem):
         found = _QUANT.findall(text)
         if found:
@@ -138,7 +138,7 @@ def is_companion(path: str) -> bool:
 
 def part_of(path: str) -> tuple[str, int, int]:
     """Name without its part, number of the part (from 1) and count; (path, 1, 1) for a whole file."""
-    match = _PART.search(path)
+    match = PART.search(path)
     if match is None or not 1 <= int(match[1]) <= int(match[2]) <= 1000:
         return path, 1, 1
     return f"{path[: match.start()]}.gguf", int(match[1]), int(match[2])

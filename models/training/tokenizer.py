@@ -31,10 +31,6 @@ class Tokenizer:
         ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_many(self, texts: list[str]) -> list[list[int]]:
-        """The same for many texts on all cores."""
-        return [e.ids for e in self._fast.encode_batch(texts, add_special_tokens=False)]
-
 
 def train(folder: Path, n_vocab: int = 8192, every: int = 3) -> None:
     """Learn the merges from one document in ``every`` and from generated conversations."""

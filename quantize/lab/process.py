@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
-import quantize
-from quantize import errors
-from quantize.errors import EngineDiedError, EngineError, StretchError
+from quantize import child
+from quantize.errors import EngineDiedError, EngineError
 
 if TYPE_CHECKING:
     from quantize.lab.opening import Opening
-
-_ROOT = str(Path(quantize.__file__).resolve().parents[1])
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from quantize.lab.worker import main; main()"
-_TELLING = re.compile(r"GGML_ASSERT|GGML_ABORT|what\(\):|[Ee]rror|failed|Traceback")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_LOG_TAIL = 65536
 
 
 class LabProcess:
@@ -105,37 +95,23 @@ class LabProcess:
             self._log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._log_path.open("ab") as log:
                 self._log_start = log.tell()
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _BOOT, _ROOT],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    start_new_session=True,
-                    env=os.environ | {"GGML_NO_BACKTRACE": "1"} | self._environment,
-                )
+                self._process = child.start("quantize.lab.worker", log, self._environment)
         except OSError as error:
             raise EngineError(f"The process that measures could not be started: {error.strerror}.") from error
         self._send(self._opening.data())
         self._introduction = self._receive()
 
     def _send(self, message: dict[str, Any]) -> None:
-        stdin = cast(IO[bytes], cast("subprocess.Popen[bytes]", self._process).stdin)
         try:
-            stdin.write(json.dumps(message).encode() + b"\n")
-            stdin.flush()
+            child.send(cast("subprocess.Popen[bytes]", self._process), message)
         except OSError:
             raise self._death() from None
 
     def _receive(self) -> dict[str, Any]:
-        line = cast(IO[bytes], cast("subprocess.Popen[bytes]", self._process).stdout).readline()
         try:
-            event = json.loads(line)
+            return child.receive(cast("subprocess.Popen[bytes]", self._process))
         except ValueError:
             raise self._death() from None
-        if event["event"] == "failed":
-            kind = getattr(errors, event["kind"], StretchError)
-            raise kind(event["message"], event["hint"])
-        return cast("dict[str, Any]", event)
 
     def _death(self) -> EngineDiedError:
         process = cast("subprocess.Popen[bytes]", self._process)
@@ -144,30 +120,11 @@ class LabProcess:
                 process.wait(2.0)  # its pipe closed first
         code = process.poll()
         self.close()
-        return EngineDiedError(_sentence(code if code is not None else -signal.SIGKILL, self._last_words()))
-
-    def _last_words(self) -> str:
-        """The most telling line that the child left in the log."""
+        if code is None:
+            code = -signal.SIGKILL
         try:
-            with self._log_path.open("rb") as log:
-                end = log.seek(0, 2)
-                log.seek(max(self._log_start, end - _LOG_TAIL))
-                lines = log.read().decode("utf-8", "replace").splitlines()
+            log: IO[bytes] = self._log_path.open("rb")
         except OSError:
-            return ""
-        telling = [line for line in lines if _TELLING.search(line)]
-        words = re.sub(r"^\S*/(?=[\w.-]+\.c)", "", (telling or [""])[-1])
-        return _CONTROL.sub(" ", words).strip()[:300]
-
-
-def _sentence(code: int, words: str) -> str:
-    """What happened to a process that ended with ``code``."""
-    if code == -signal.SIGKILL:
-        return "The system ended the process that measured, most likely because memory ran out."
-    if code == -signal.SIGABRT:
-        return "llama.cpp stopped itself after an internal check failed" + (f": {words}" if words else ".")
-    if code < 0:
-        return f"The process that measured crashed ({signal.Signals(-code).name})" + (
-            f" after: {words}" if words else "."
-        )
-    return f"The process that measured ended with exit code {code}" + (f": {words}" if words else ".")
+            log = BytesIO()
+        with log:
+            return child.death("the process that measured", code, log, self._log_start)

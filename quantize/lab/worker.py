@@ -9,50 +9,33 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from quantize import child
+from quantize.child import Emit
 from quantize.errors import StretchError
 
 PROGRESS_SECONDS = 0.1
 
-Emit = Callable[[dict[str, Any]], None]
-
 
 def main() -> None:
     """Run until the input ends. Descriptor 2 is the log."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the C library prints goes to the log
-
-    def emit(event: dict[str, Any]) -> None:
-        try:
-            events.write(json.dumps(event) + "\n")
-            events.flush()
-        except BrokenPipeError:
-            os._exit(0)
-
+    emit = child.open_events()
     from quantize.llama import send_log_to
 
-    send_log_to(lambda level, text: _log(level, text))
+    send_log_to(child.log_problems)
     jobs = (json.loads(line) for line in sys.stdin)
     try:
         _serve(jobs, emit)
     except StretchError as error:
-        emit({"event": "failed", "kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        emit(child.failed(error))
     os._exit(0)
-
-
-def _log(level: int, text: str) -> None:
-    if level >= 3:  # warnings, errors and what continues them
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 def _serve(jobs: Iterator[dict[str, Any]], emit: Emit) -> None:
@@ -70,14 +53,7 @@ def _serve(jobs: Iterator[dict[str, Any]], emit: Emit) -> None:
                 worker.do(job)
                 emit({"event": "end"})
             except StretchError as error:
-                emit(
-                    {
-                        "event": "failed",
-                        "kind": type(error).__name__,
-                        "message": error.message,
-                        "hint": error.hint,
-                    }
-                )
+                emit(child.failed(error))
 
 
 class _Worker:

@@ -23,16 +23,14 @@ class FileType:
     summary: str
     levels: int = 0
     """3 for types that hold ternary weights only, 2 for 1-bit ones, 0 for all others."""
-    needs_importance: bool = False
-    """Whether llama.cpp refuses to make it without an importance matrix."""
 
 
 def _k(name: str, id: int, tensor_type: str, summary: str) -> FileType:
     return FileType(name, id, tensor_type, summary)
 
 
-def _iq(name: str, id: int, tensor_type: str, *, needs: bool = True) -> FileType:
-    return FileType(name, id, tensor_type, "Codebooks, slow on a processor.", needs_importance=needs)
+def _iq(name: str, id: int, tensor_type: str) -> FileType:
+    return FileType(name, id, tensor_type, "Codebooks, slow on a processor.")
 
 
 _TABLE = (
@@ -56,10 +54,10 @@ _TABLE = (
     _k("q3_k_m", 12, "q3_k", "3.9 bits."),
     _k("q3_k_s", 11, "q3_k", "3.5 bits."),
     _k("q2_k", 10, "q2_k", "2.6 to 3 bits: large loss."),
-    FileType("q2_k_s", 21, "q2_k", "2.6 bits: large loss.", needs_importance=True),
-    _iq("iq3_m", 27, "iq3_s", needs=False),
-    _iq("iq3_s", 26, "iq3_s", needs=False),
-    _iq("iq3_xs", 22, "iq3_s", needs=False),
+    _k("q2_k_s", 21, "q2_k", "2.6 bits: large loss."),
+    _iq("iq3_m", 27, "iq3_s"),
+    _iq("iq3_s", 26, "iq3_s"),
+    _iq("iq3_xs", 22, "iq3_s"),
     _iq("iq3_xxs", 23, "iq3_xxs"),
     _iq("iq2_m", 29, "iq2_s"),
     _iq("iq2_s", 28, "iq2_xs"),

@@ -6,27 +6,14 @@ caller stops early, by closing the iterator or by an exception, the child is end
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-import quantize
-from quantize import errors
-from quantize.errors import EngineDiedError, EngineError, StretchError
-
-_ROOT = str(Path(quantize.__file__).resolve().parents[1])
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from quantize.weights.worker import main; main()"
-_TELLING = re.compile(r"GGML_ASSERT|GGML_ABORT|what\(\):|[Ee]rror|failed|Traceback")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_LOG_TAIL = 65536
+from quantize import child
+from quantize.errors import EngineDiedError, EngineError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +73,38 @@ def run(job: QuantizeJob | LossJob) -> Iterator[dict[str, Any]]:
     """
     with tempfile.TemporaryFile() as log:
         try:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, _ROOT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                env=os.environ | {"GGML_NO_BACKTRACE": "1"},
-            )
+            process = child.start("quantize.weights.worker", log)
         except OSError as error:
             raise EngineError(f"The quantizer could not be started: {error.strerror}.") from error
-        with child:
+        with process:
             try:
-                yield from _events(child, job.data(), log)
+                yield from _events(process, job.data(), log)
             finally:
-                child.kill()
+                process.kill()
 
 
-def _events(child: subprocess.Popen[bytes], job: dict[str, Any], log: IO[bytes]) -> Iterator[dict[str, Any]]:
-    stdin, stdout = cast(IO[bytes], child.stdin), cast(IO[bytes], child.stdout)
+def _events(
+    process: subprocess.Popen[bytes], job: dict[str, Any], log: IO[bytes]
+) -> Iterator[dict[str, Any]]:
     try:
-        stdin.write(json.dumps(job).encode() + b"\n")
-        stdin.flush()
+        child.send(process, job)
     except OSError:
-        raise _death(child, log) from None
+        raise _death(process, log) from None
     while True:
         try:
-            event = json.loads(stdout.readline())
+            event = child.receive(process)
         except ValueError:
-            raise _death(child, log) from None
-        if event["event"] == "failed":
-            kind = getattr(errors, event["kind"], StretchError)
-            raise kind(event["message"], event["hint"])
+            raise _death(process, log) from None
         yield event
         if event["event"] == "done":
             return
 
 
-def _death(child: subprocess.Popen[bytes], log: IO[bytes]) -> EngineDiedError:
+def _death(process: subprocess.Popen[bytes], log: IO[bytes]) -> EngineDiedError:
     """Why the child ended."""
     try:
-        code = child.wait(5.0)  # its pipe closed first
+        code = process.wait(5.0)  # its pipe closed first
     except subprocess.TimeoutExpired:
-        child.kill()
-        code = child.wait()
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
-    lines = log.read().decode("utf-8", "replace").splitlines()
-    words = next((line for line in reversed(lines) if _TELLING.search(line)), "")
-    words = _CONTROL.sub(" ", re.sub(r"^\S*/(?=[\w.-]+\.c)", "", words)).strip()[:300]
-    because = f": {words}" if words else "."
-    if code == -signal.SIGKILL:
-        return EngineDiedError("The system ended the quantizer, most likely because memory ran out.")
-    if code == -signal.SIGABRT:
-        return EngineDiedError(f"llama.cpp stopped itself after an internal check failed{because}")
-    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return EngineDiedError(f"The quantizer ended ({name}){because}")
+        process.kill()
+        code = process.wait()
+    return child.death("the quantizer", code, log)

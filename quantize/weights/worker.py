@@ -9,18 +9,16 @@ import ctypes
 import json
 import os
 import re
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from quantize import child
+from quantize.child import Emit
 from quantize.errors import EngineError, ModelFileError, StretchError
-
-Emit = Callable[[dict[str, Any]], None]
 
 BUFFER_BYTES = 256 << 20
 """Rows that llama.cpp holds at once while it quantizes."""
@@ -33,23 +31,13 @@ _BECOMES = re.compile(r"size = .* -> .*\((\S+)\)")
 
 def main() -> None:
     """Do the one job. Descriptor 2 is the log."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the C library prints goes to the log
-
-    def emit(event: dict[str, Any]) -> None:
-        try:
-            events.write(json.dumps(event) + "\n")
-            events.flush()
-        except BrokenPipeError:  # nobody waits for the result any more
-            os._exit(0)
-
+    emit = child.open_events()
     job = json.loads(sys.stdin.readline())
     try:
         work = {"quantize": _quantize, "loss": _loss}[job["job"]]
         emit({"event": "done", **work(job, emit)})
     except StretchError as error:
-        emit({"event": "failed", "kind": type(error).__name__, "message": error.message, "hint": error.hint})
+        emit(child.failed(error))
     os._exit(0)
 
 
@@ -70,11 +58,9 @@ class _Log:
         self.complaint = ""
 
     def __call__(self, level: int, text: str) -> None:
-        if level >= 3:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-            if "failed to quantize: " in text:
-                self.complaint = text.split("failed to quantize: ", 1)[1].strip()
+        child.log_problems(level, text)
+        if level >= 3 and "failed to quantize: " in text:
+            self.complaint = text.split("failed to quantize: ", 1)[1].strip()
         start = _TENSOR.search(text)
         if start:
             self._event = {"event": "tensor", "n": int(start[1]), "of": int(start[2]), "name": start[3]}
@@ -163,7 +149,7 @@ def _loss(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     from quantize.lab.divergence import Divergence, add_all
     from quantize.llama import Context, Model, send_log_to
 
-    send_log_to(lambda level, text: _say(level, text))
+    send_log_to(child.log_problems)
     reported = 0.0
     with ExitStack() as stack:
         models = [stack.enter_context(Model(job[k], repack=False)) for k in ("reference", "other")]
@@ -200,12 +186,6 @@ def _loss(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 reported = now
                 emit({"event": "progress", "n": done + len(chunk)})
     return {**asdict(other.summary()), "reference_ppl": own.summary().ppl}
-
-
-def _say(level: int, text: str) -> None:
-    if level >= 3:
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 if __name__ == "__main__":

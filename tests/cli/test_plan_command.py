@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.plan import parse_length, parse_size
+from app.commands.plan import parse_size
 from quantize.cache_types import PRESETS
 from quantize.errors import UsageError
 from tests.models.gguf_bytes import UINT32, Gguf, tensor
@@ -177,10 +177,3 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
-
-
-def test_lengths() -> None:
-    assert parse_length("16384") == parse_length("16,384") == parse_length("16_384") == 16384
-    for wrong in ("", "0", "-5", "16k", "²", "99999999"):
-        with pytest.raises(UsageError):
-            parse_length(wrong)

@@ -80,15 +80,10 @@ def loaded(**changes: object) -> Loaded:
     model = ModelInfo(
         path="/models/bonsai.gguf",
         name="Bonsai-4B",
-        architecture="llama",
-        file_bytes=572 * MIB,
-        n_params=4_000_000_000,
-        n_layer=36,
         n_ctx_train=131_072,
         head_dim_k=128,
         head_dim_v=128,
         n_swa=0,
-        template="model",
         transcodes=True,
         no_transcode_reason="",
     )

@@ -9,7 +9,10 @@ from textual.widgets import Input
 
 from app.chat.messages import LengthWanted
 from app.chat.screens.length_chooser import LengthChooser
-from app.chat.screens.lengths import STEP, parse_length, rounded_up, stops
+from app.chat.screens.lengths import stops
+from app.lengths import parse_length, read_length
+from models.plan import CELL_STEP, round_up
+from quantize.errors import UsageError
 from tests.panel import figures
 from tests.panel.host import Host, until
 from tests.panel.source import Figures
@@ -131,6 +134,7 @@ async def test_everything_is_inside_the_screen(size: tuple[int, int]) -> None:
     [
         ("16384", 16_384),
         ("16,384", 16_384),
+        ("16_384", 16_384),
         (" 16k ", 16_384),
         ("16K", 16_384),
         ("1M", 1_048_576),
@@ -138,22 +142,24 @@ async def test_everything_is_inside_the_screen(size: tuple[int, int]) -> None:
     ],
 )
 def test_lengths_as_people_write_them(text: str, n: int) -> None:
-    assert parse_length(text) == n
+    assert parse_length(text) == read_length(text) == n
 
 
-@pytest.mark.parametrize("text", ["", "abc", "-4", "0", "12 34", "1e9", "9" * 400, "k", "٣"])
+@pytest.mark.parametrize("text", ["", "abc", "-4", "0", "12 34", "1e9", "9" * 400, "k", "٣", "²", "99999999"])
 def test_what_is_no_length(text: str) -> None:
-    assert parse_length(text) is None
+    assert read_length(text) is None
+    with pytest.raises(UsageError):
+        parse_length(text)
 
 
 @given(st.integers(1, 2**24), st.integers(0, 2**24), st.lists(st.integers(1, 2**24), max_size=3))
 def test_the_stops_are_sorted_lengths_between_the_ends(low: int, more: int, extra: list[int]) -> None:
     found = stops(low, low + more, extra)
     assert found == sorted(set(found))
-    assert all(n % STEP == 0 for n in found)
-    assert found[0] == rounded_up(low)
-    assert found[-1] <= max(rounded_up(low), low + more)
-    assert {rounded_up(n) for n in extra if found[0] <= rounded_up(n) <= found[-1]} <= set(found)
+    assert all(n % CELL_STEP == 0 for n in found)
+    assert found[0] == round_up(low)
+    assert found[-1] <= max(round_up(low), low + more)
+    assert {round_up(n) for n in extra if found[0] <= round_up(n) <= found[-1]} <= set(found)
 
 
 def test_the_figures_of_the_tests_are_what_they_say() -> None:

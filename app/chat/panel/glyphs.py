@@ -48,7 +48,6 @@ class Glyphs:
     textures: tuple[str, ...]
     """Fills that can be told apart without colours, for the segments of a bar."""
     ellipsis: str = "…"
-    down: str = "▾"
 
 
 SMOOTH = Glyphs(
@@ -86,7 +85,6 @@ COARSE = Glyphs(
     dot="·",
     textures=("█", "▓", "▒", "▌", "■", "▐"),
     ellipsis="...",
-    down="▼",
 )
 
 ASCII = Glyphs(
@@ -106,7 +104,6 @@ ASCII = Glyphs(
     dot="-",
     textures=("#", "%", "=", "o", ":", "x"),
     ellipsis="...",
-    down="v",
 )
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.geometry import Region, Size
 from textual.strip import Strip
 
-from app.chat.panel.bars import Line, Piece
+from app.chat.panel.bars import Line, Piece, line_width
 from app.chat.panel.styled import STYLES, Styled, css
 
 
@@ -33,10 +33,9 @@ def changed_span(old: Line, new: Line) -> tuple[int, int] | None:
         if a != b:
             break
         tail += 1
-    end = max(start + sum(cell_len(p.text) for p in line[head : len(line) - tail]) for line in (old, new))
-    same_width = sum(cell_len(p.text) for p in old) == sum(cell_len(p.text) for p in new)
-    if not same_width:
-        end = max(sum(cell_len(p.text) for p in old), sum(cell_len(p.text) for p in new))
+    end = max(start + line_width(line[head : len(line) - tail]) for line in (old, new))
+    if line_width(old) != line_width(new):
+        end = max(line_width(old), line_width(new))
     return start, end
 
 
@@ -122,5 +121,5 @@ class Lines(Styled):
 
 def sides(left: Sequence[Piece], right: Sequence[Piece], width: int) -> Line:
     """A line with one part at its left and one at its right edge."""
-    used = sum(cell_len(p.text) for p in (*left, *right))
+    used = line_width((*left, *right))
     return (*left, Piece(" " * max(1, width - used)), *right)

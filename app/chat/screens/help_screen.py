@@ -19,7 +19,7 @@ from app.chat.messages import CommandWanted
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.lines import Lines
 from app.chat.screens.dialog import Dialog
-from app.chat.screens.row_list import Draw, Row, RowList
+from app.chat.screens.row_list import Draw, Row, RowList, heading
 from app.chat.screens.search_dialog import SearchDialog, message_row
 from app.plain_text import one_line
 
@@ -134,7 +134,7 @@ class HelpScreen(SearchDialog):
         for number, entry in enumerate(found):
             if entry.section != section:
                 section = entry.section
-                rows.append(_heading(section, first=not rows))
+                rows.append(heading(section, first=not rows))
             rows.append(Row(f"{number} {entry.name}", _drawn(entry), 1, selectable=True))
         self._found = {f"{number} {e.name}": e for number, e in enumerate(found)}
         self.rows.set_rows(rows or [message_row(f"Nothing is about {one_line(query, 40)!r}.")])
@@ -145,14 +145,6 @@ class HelpScreen(SearchDialog):
             self.wish(CommandWanted(f"/{name}"))
         else:
             self.app.bell()
-
-
-def _heading(text: str, first: bool) -> Row:
-    def draw(width: int) -> Sequence[Line]:
-        line = (Piece(fit(f" {text}", width), "title"),)
-        return [line] if first else [(Piece(" "),), line]
-
-    return Row(f"heading {text}", draw, 1 if first else 2, selectable=False)
 
 
 def _drawn(entry: HelpEntry) -> Draw:

@@ -20,9 +20,11 @@ from app.chat.panel.lines import Lines
 from app.chat.panel.stretch_view import Scale, same_setting
 from app.chat.screens.dialog import Dialog
 from app.chat.screens.figures_source import FiguresSource
-from app.chat.screens.lengths import parse_length, rounded_up, stops
+from app.chat.screens.lengths import stops
 from app.chat.screens.switch_preview import SwitchPreview
 from app.engine.protocol import Status
+from app.lengths import read_length
+from models.plan import round_up
 from models.stretch_row import StretchRow
 from quantize.errors import StretchError
 
@@ -81,13 +83,13 @@ class LengthChooser(Dialog):
         event.stop()
         if not self._input.has_focus:
             return
-        n_ctx = parse_length(event.value)
+        n_ctx = read_length(event.value)
         self._input.set_class(n_ctx is None, "-invalid")
         if n_ctx is None:
             self._preview.show(None, problem="Type a number of tokens, for example 16384 or 16k.")
             return
-        self._scale.move_to(rounded_up(n_ctx))
-        self._ask(rounded_up(n_ctx))
+        self._scale.move_to(round_up(n_ctx))
+        self._ask(round_up(n_ctx))
 
     def on_length_scale_moved(self) -> None:
         """The scale was moved: the number follows."""
@@ -115,7 +117,7 @@ class LengthChooser(Dialog):
 
     def action_change(self) -> None:
         """Ask for the length that is shown."""
-        if self._input.has_focus and parse_length(self._input.value) is None:
+        if self._input.has_focus and read_length(self._input.value) is None:
             self.app.bell()
             return
         status = self._session.status

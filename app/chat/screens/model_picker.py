@@ -25,7 +25,7 @@ from app.chat.screens.dialog import Dialog
 from app.chat.screens.hub_rows import CatalogSource, HubSource, job_row
 from app.chat.screens.key_hints import KeyHints
 from app.chat.screens.model_rows import LocalSource, ModelRow, ModelSource
-from app.chat.screens.row_list import Draw, Row, RowList
+from app.chat.screens.row_list import Draw, Row, RowList, heading
 from app.chat.screens.search_dialog import SearchDialog, message_row
 from app.plain_text import one_line
 from models.hub.downloads import RUNNING, Job
@@ -157,12 +157,6 @@ class ModelPicker(SearchDialog):
                     self._read(index, self.query_text)
         self._show()
 
-    def update_row(self, index: int, row: ModelRow) -> None:
-        """Take news about a row of a source: the progress of a download."""
-        if row.name in self._found[index]:
-            self._found[index][row.name] = row
-            self._show()
-
     @property
     def looking(self) -> bool:
         """Whether a source has not yet said everything about what is typed."""
@@ -190,13 +184,13 @@ class ModelPicker(SearchDialog):
         current = self._current_name()
         jobs = self._jobs()
         if jobs:
-            rows.append(_heading("Downloads", first=True))
+            rows.append(heading("Downloads", first=True))
             rows += [Row(row.name, self._draw(row, False), 2) for row in jobs]
         for index, source in enumerate(self._sources):
             group = self._group(index)
             problem = self._problems.get(index, "")
             if group or problem:
-                rows.append(_heading(source.heading, first=not rows))
+                rows.append(heading(source.heading, first=not rows))
                 rows += [Row(row.name, self._draw(row, row.name == current), 2) for row in group]
             if problem:
                 rows.append(message_row(one_line(problem)))
@@ -323,11 +317,3 @@ def draw_model(row: ModelRow, width: int, g: Glyphs, current: bool) -> Sequence[
     room = width - 4 - len(left) - 3
     end = clip_middle(f" {g.dot} ".join(facts), room) if room >= 8 else ""
     return [top, sides((Piece("   "), Piece(left, tone)), (Piece(end, "faint"), Piece(" ")), width)]
-
-
-def _heading(text: str, first: bool) -> Row:
-    def draw(width: int) -> Sequence[Line]:
-        line = (Piece(fit(f" {text}", width), "title"),)
-        return [line] if first else [(Piece(" "),), line]
-
-    return Row(f"heading {text}", draw, 1 if first else 2, selectable=False)

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from app.chat.format import fit
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.styled import STYLES, Styled, css
 
@@ -34,6 +35,16 @@ class Row:
     height: int = 1
     selectable: bool = True
     """False for headings."""
+
+
+def heading(text: str, first: bool) -> Row:
+    """A heading between entries, set off from what is above it unless it is the first row."""
+
+    def draw(width: int) -> Sequence[Line]:
+        line = (Piece(fit(f" {text}", width), "title"),)
+        return [line] if first else [(Piece(" "),), line]
+
+    return Row(f"heading {text}", draw, 1 if first else 2, selectable=False)
 
 
 class RowList(ScrollView, Styled, can_focus=True):

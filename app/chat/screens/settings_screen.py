@@ -15,7 +15,7 @@ from app.chat.panel.bars import Line, Piece
 from app.chat.panel.lines import Lines
 from app.chat.screens.ask import AskText
 from app.chat.screens.dialog import Dialog
-from app.chat.screens.row_list import Draw, Row, RowList
+from app.chat.screens.row_list import Draw, Row, RowList, heading
 from app.chat.screens.setting_rows import EVERYWHERE_ONLY, draw_setting, stepped, typed
 from app.plain_text import one_line
 from app.store.settings import SECTIONS, SETTINGS, Setting
@@ -96,7 +96,7 @@ class SettingsScreen(Dialog):
         self._seen = seen
         rows: list[Row] = []
         for section in SECTIONS:
-            rows.append(_heading(section, first=not rows))
+            rows.append(heading(section, first=not rows))
             for setting in SETTINGS.values():
                 if setting.section == section:
                     value = getattr(values, setting.name)
@@ -196,14 +196,6 @@ class SettingsScreen(Dialog):
 
 def _drawn(setting: Setting, value: object, origin: str) -> Draw:
     return lambda width: draw_setting(setting, value, origin, width)
-
-
-def _heading(text: str, first: bool) -> Row:
-    def draw(width: int) -> Sequence[Line]:
-        line = (Piece(fit(f" {text.capitalize()}", width), "title"),)
-        return [line] if first else [(Piece(" "),), line]
-
-    return Row(f"heading {text}", draw, 1 if first else 2, selectable=False)
 
 
 class ScopeTabs(Lines):

@@ -2,8 +2,8 @@
 
 Commands go down, events come up; each is a small frozen dataclass that travels as one line
 of JSON, so nothing that arrives is ever executed. The engine does one command at a time,
-except ``Stop``, ``SetCache``, ``Ask`` and ``Shutdown``, which it looks at between two tokens and
-during a prefill.
+except ``Stop`` and ``Shutdown``, which end what it does, and those that it does between two tokens
+and during a prefill (``app.engine.inbox.URGENT``).
 
 Every command carries an ``id``; the events that belong to it carry the same id. A command
 ends with exactly one closing event (named in its docstring) or with ``Failed``.

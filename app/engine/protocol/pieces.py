@@ -38,17 +38,11 @@ class ModelInfo:
 
     path: str
     name: str
-    architecture: str
-    file_bytes: int
-    n_params: int
-    n_layer: int
     n_ctx_train: int
     head_dim_k: int
     head_dim_v: int
     n_swa: int
     """Width of the sliding window, 0 for none."""
-    template: str
-    """``model`` if the chat template comes from the file, else the name of the fallback."""
     transcodes: bool
     """Whether the state can change type without a prefill; found out by reading a state."""
     no_transcode_reason: str
