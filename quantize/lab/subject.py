@@ -153,10 +153,7 @@ class Subject:
 
         Shape (n, n_vocab); a view that the next ``read`` overwrites.
         """
-        pointer = L.llama_get_logits(self.context.handle)
-        if not pointer:
-            raise EngineError("llama.cpp gave no logits.")
-        return np.ctypeslib.as_array(pointer, shape=(n, self.bench.model.n_vocab))
+        return self.context.all_logits(n)
 
     def settle(self) -> None:
         """Everything of the prompt was read. A setting that compresses what is there does it now.
