@@ -1,7 +1,7 @@
 """What each choice in the TurboQuant formats is worth: KLD of variants, everything compressed as written.
 
-    python benchmarks/cache_codecs.py                  # every variant
-    python benchmarks/cache_codecs.py --only scalar,tq3 --tokens 1024
+    python -m benchmarks.cache_codecs                  # every variant
+    python -m benchmarks.cache_codecs --only scalar,tq3 --tokens 1024
 
 A text is read 32 tokens at a time with an f16 cache, and after each batch its rows are replaced in the saved
 state by what a variant leaves of them: turned as llama.cpp turns them, coded, decoded, turned back. So every

@@ -1,7 +1,7 @@
 """Train the codebooks of tq4, tq3 and tq2 and write them for numpy and for C.
 
-    python benchmarks/train_levels.py            # about ten minutes; prints the distortion it reaches
-    python benchmarks/train_levels.py --write    # also writes levels.py and tq_levels.h
+    python -m benchmarks.train_levels            # about ten minutes; prints the distortion it reaches
+    python -m benchmarks.train_levels --write    # also writes levels.py and tq_levels.h
 
 Generalised Lloyd on normal data: code the blocks with the Viterbi search, move every level to the
 weighted mean of the values that it stood for, repeat. The data are scaled as the writer scales them

@@ -1,6 +1,6 @@
 """The paper's `mse` and `prod` and the shipped formats on Gaussian data, beside the paper's figures.
 
-    python benchmarks/turboquant.py
+    python -m benchmarks.turboquant
 
 Distortion is the mean of |x - y|^2 / |x|^2. The slope is the mean of <q, y> over that of <q, x>, for q near
 x: 1 without bias. "inner" is the mean of (<q, y> - <q, x>)^2 times dim, for |q| = |x| = 1.

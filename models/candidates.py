@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from models.plan import Planner
+from models.plan import Planner, round_up
 from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, PRESETS, CachePair
 from quantize.lab.batch import batch_size
 from quantize.lab.candidate import Candidate
@@ -45,8 +45,7 @@ def _candidate(planner: Planner, setting: Setting, n_ctx: int) -> Candidate:
 
 def _exact_cells(planner: Planner, pair: CachePair, n_ctx: int) -> int:
     """Bytes of the cache of ``n_ctx`` tokens without the cells that only round its length up."""
-    rounding = -n_ctx % 256
-    return planner.cache_bytes(pair, n_ctx) - round(rounding * planner.bytes_per_token(pair))
+    return planner.cache_bytes(pair, n_ctx) - round((round_up(n_ctx) - n_ctx) * planner.bytes_per_token(pair))
 
 
 def default_settings(windows: bool) -> list[Setting]:

@@ -11,6 +11,7 @@ may keep about two thirds of a small memory and three quarters of a large one
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,17 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _UNLIMITED = 1 << 60
 """Version 1 writes "no limit" as a number near 2**63."""
 _LARGE_MAC = 36 << 30
+
+
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(?:i?b)?\s*")
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def read_size(text: str) -> int | None:
+    """``8G``, ``7.5 GiB``, ``512M`` or plain bytes: the size of a memory; None if it is none."""
+    match = _SIZE.fullmatch(text.lower())
+    size = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    return size if 0 < size < 1 << 60 else None
 
 
 @dataclass(frozen=True, slots=True)

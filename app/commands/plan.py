@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +27,6 @@ HELP = "Say how far a model's context can stretch here, without loading it."
 DEFAULT_N_CTX = 8192
 """Length for which the size of the cache is shown unless another one is asked for."""
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _BAR_WIDTH = 20
 
 
@@ -115,8 +112,9 @@ def _print(
     if args.json:
         print(json.dumps(report.data(), ensure_ascii=False))
     else:
-        colour = sys.stdout.isatty() and not _no_colour()
-        print("\n".join(report.lines(shutil.get_terminal_size((100, 24)).columns, colour=colour)))
+        from app.lab.table import has_colour
+
+        print("\n".join(report.lines(shutil.get_terminal_size((100, 24)).columns, colour=has_colour())))
     return 0
 
 
@@ -126,9 +124,10 @@ def parse_size(text: str) -> int:
     Raises:
         UsageError: if it is none of these, or nothing.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
-    size = round(float(match[1]) * _UNITS[match[2]]) if match else 0
-    if not 0 < size < 1 << 60:
+    from models.memory import read_size
+
+    size = read_size(text)
+    if size is None:
         raise UsageError(f"{text!r} is no size of a memory.", "Write for example 8G, 512M or 7.5GiB.")
     return size
 
@@ -190,12 +189,6 @@ def _budget(ram: int | None) -> Memory:
     from models.memory import Memory, memory
 
     return memory() if ram is None else Memory(ram, ram, "given")
-
-
-def _no_colour() -> bool:
-    import os
-
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
 class _Report:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 import psutil
@@ -12,7 +11,7 @@ from app.engine import words
 from app.engine.cache import Cache, CacheSettings
 from app.engine.native import NO_NATIVE, Native
 from app.engine.protocol import MemoryFigures
-from models.memory import memory
+from models.memory import memory, read_size
 from models.plan import Planner, StretchRow
 from quantize.cache_types import PRESETS, CachePair, cache_type
 from quantize.errors import OutOfMemoryError
@@ -24,13 +23,10 @@ machine had no more. It can only lower what is really available."""
 DEFAULT_N_CTX = 8192
 """Longest context that is chosen without being asked for."""
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
 
 def ram_limit() -> int | None:
     """The limit of the environment, None if there is none."""
-    match = re.fullmatch(r"(\d+)\s*([kmgt]?)(i?b)?", os.environ.get(LIMIT_VARIABLE, "").strip().lower())
-    return int(match[1]) * _UNITS[match[2]] if match else None
+    return read_size(os.environ.get(LIMIT_VARIABLE, ""))
 
 
 class Process:
