@@ -60,7 +60,7 @@ class Talk:
         self._begin_reply()
 
     def stop(self) -> bool:
-        """Stop the reply or the prefill; give up a choice; take back what waits."""
+        """Stop the reply or the prefill; give up a choice. What waits comes next."""
         reply = self.reply
         if reply is None:
             return False
