@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,6 @@ from models.tensor_types import TENSOR_TYPES
 from quantize.errors import EngineDiedError, ModelFileError, UsageError
 from quantize.ggml import dequantize, row_format
 from quantize.llama import Model
-from quantize.weights import process
 from quantize.weights.file_types import FILE_TYPES, file_type
 from quantize.weights.process import QuantizeJob, run
 from tests.synthetic import SyntheticModels
@@ -327,7 +327,7 @@ def test_an_assertion_of_llama_cpp_is_not_ours(synthetic: SyntheticModels, tmp_p
 
 
 def test_a_child_that_cannot_be_started(ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process.sys, "executable", "/nonexistent")
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
     with pytest.raises(Exception, match="could not be started"):
         list(run(QuantizeJob(str(ordinary), "", FILE_TYPES["q8_0"].id)))
 

@@ -96,7 +96,7 @@ class SettingsScreen(Dialog):
         self._seen = seen
         rows: list[Row] = []
         for section in SECTIONS:
-            rows.append(heading(section, first=not rows))
+            rows.append(heading(section.capitalize(), first=not rows))
             for setting in SETTINGS.values():
                 if setting.section == section:
                     value = getattr(values, setting.name)
