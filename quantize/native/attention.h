@@ -4,7 +4,8 @@
  *   attention_plan.c    the cutting, and the merge of an item that was split over the cells
  *   attention_tile.h    the algorithm, compiled once per instruction set by attention_<isa>.c; of it
  *   attention_item.h    what a thread keeps; attention_query.h and attention_unpack.h: its operands;
- *                       attention_products.h many query rows, attention_few.h few; attention_softmax.h
+ *                       attention_products.h many query rows, attention_few.h few; attention_softmax.h;
+ *                       attention_kept.h: the probabilities, where someone asks for them
  *   attention_<isa>.h   the few vector operations that it is written in
  *
  * For every query row:  out = sum_c p_c V_c,  p = softmax_c(scale * <Q, K_c> + mask_c).
@@ -42,6 +43,13 @@ typedef struct st_exact {
     const st_exact_row *rows;
 } st_exact;
 
+/* Where one thread adds up the probabilities that cells get: over all queries, and over the query heads that share
+ * the KV head. Shape (KV head, st_attn_mass_cells()) each. */
+typedef struct st_attn_mass {
+    float *most; /* the largest */
+    float *sum;
+} st_attn_mass;
+
 /* One attention. Strides are in bytes; a row of Q is contiguous f32. */
 typedef struct st_attn_job {
     int32_t dk, dv; /* head sizes of Q and K, and of V */
@@ -63,7 +71,19 @@ typedef struct st_attn_job {
      * and later exactly. */
     const st_exact *exact_k, *exact_v;
     int32_t exact_window;
+    /* Per thread; NULL: nobody asks. The cells below `mass_cells` are counted, all take part in the softmax. */
+    const st_attn_mass *mass;
+    int32_t mass_cells;
 } st_attn_job;
+
+static inline int32_t st_attn_whole_tiles(int32_t cells) {
+    return (cells + ST_ATTN_TILE - 1) / ST_ATTN_TILE * ST_ATTN_TILE;
+}
+
+/* Cells that are counted, in whole tiles. */
+static inline int32_t st_attn_mass_cells(const st_attn_job *job) {
+    return job->mass != NULL ? st_attn_whole_tiles(job->mass_cells) : 0;
+}
 
 /* How K or V of a job is multiplied. */
 typedef struct st_attn_side {
@@ -114,7 +134,9 @@ static inline st_attn_whole st_attn_whole_of(const st_attn_plan *plan, int32_t w
     return w;
 }
 
-/* Divide by the sum, with the sink of the head, and store. */
+/* One over the sum, with the sink of the head, for values relative to the maximum `m`. 0 if the row sees nothing. */
+float st_attn_factor(const st_attn_job *job, int32_t head, float m, float l);
+/* Divide by the sum and store. */
 void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, int32_t head, float m, float l,
                        const float *o);
 
@@ -124,8 +146,8 @@ ST_API void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_
 /* Bytes of scratch that one thread needs, and floats that all items together leave. */
 size_t st_attn_scratch_bytes(const st_attn_plan *plan);
 size_t st_attn_partial_floats(const st_attn_plan *plan);
-/* Compute item `item`. `partials` holds st_attn_partial_floats(plan). */
-void st_attn_item(const st_attn_plan *plan, int32_t item, void *scratch, float *partials);
+/* Compute item `item` in thread `thread`. `partials` holds st_attn_partial_floats(plan). */
+void st_attn_item(const st_attn_plan *plan, int32_t item, int thread, void *scratch, float *partials);
 /* Join the chunks of one (stream, KV head, block); n_item / n_chunk of them. */
 void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partials);
 
@@ -143,7 +165,7 @@ typedef struct st_attn_kernel {
     bool integers;    /* the integer form is the faster one */
     int32_t few_rows; /* most rows that attention_few.h is faster with */
     size_t (*scratch_bytes)(const st_attn_plan *plan);
-    void (*item)(const st_attn_plan *plan, int32_t item, void *scratch, float *partial);
+    void (*item)(const st_attn_plan *plan, int32_t item, void *scratch, float *partial, const st_attn_mass *mass);
 } st_attn_kernel;
 
 extern const st_attn_kernel st_attn_portable;

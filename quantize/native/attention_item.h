@@ -34,6 +34,10 @@ typedef struct scratch {
     float *q_f32;   /* (rows, dk) */
     float *q_scale, *q_sum;
     float *o, *m, *l;
+    /* Where probabilities are asked for: P of every counted tile, relative to the row's maximum in it. */
+    float *kept;     /* (tiles, max_rows, TILE) */
+    float *kept_top; /* (tiles, rows): that maximum, -inf where the row sees nothing */
+    float *kept_f;   /* (2, rows): a row's maximum of all, and the factor that makes probabilities */
 } scratch;
 
 /* What is known of one item while it runs. */
@@ -42,6 +46,7 @@ typedef struct item {
     int32_t stream, token0, n_tokens, n_rows;
     int32_t head_kv; /* the one at hand */
     int32_t cell1;   /* one past the last cell */
+    int32_t kept1;   /* one past the last cell whose probabilities are kept */
     scratch x;
     char *heads; /* what is kept of each KV head */
     size_t head_bytes;
@@ -127,9 +132,32 @@ static size_t lay_out_tile(const st_attn_plan *plan, scratch *x, char *base) {
     return (size_t)(at - base);
 }
 
+/* Rows, so that vectors of them can be read. */
+static inline int32_t kept_rows(const st_attn_plan *plan) {
+    return (plan->max_rows + VL - 1) / VL * VL;
+}
+
+/* Cells of the item whose probabilities are kept, in whole tiles. */
+static inline int32_t kept_cells(const st_attn_plan *plan) {
+    const int32_t counted = st_attn_mass_cells(&plan->job);
+    const int32_t all = st_attn_whole_tiles(plan->job.n_cells);
+    return counted < all ? counted : all;
+}
+
+/* What the probabilities need. */
+static size_t lay_out_kept(const st_attn_plan *plan, scratch *x, char *base) {
+    const size_t cells = (size_t)kept_cells(plan);
+    char *at = base;
+    x->kept = take(&at, cells * (size_t)plan->max_rows * 4);
+    x->kept_top = take(&at, cells / TILE * (size_t)kept_rows(plan) * 4);
+    x->kept_f = take(&at, cells > 0 ? 2 * (size_t)kept_rows(plan) * 4 : 0);
+    return (size_t)(at - base);
+}
+
 static size_t scratch_bytes(const st_attn_plan *plan) {
     scratch x;
-    return lay_out_tile(plan, &x, NULL) + (size_t)plan->item_heads * lay_out_head(plan, &x, NULL);
+    return lay_out_tile(plan, &x, NULL) + lay_out_kept(plan, &x, NULL) +
+           (size_t)plan->item_heads * lay_out_head(plan, &x, NULL);
 }
 
 /* Go on with head `i` of the item. */

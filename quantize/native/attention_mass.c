@@ -1,17 +1,11 @@
 #include "attention_mass.h"
 
-#include "team.h"
-
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    MAX_LAYER = 1024,
-    BLOCK_QUERIES = 64,          /* queries of an item, about */
-    SCORE_FLOATS = 1 << 20,      /* of an item: 4 MB, what a core's cache holds */
-};
+enum { MAX_LAYER = 1024 };
 
 /* What was seen of one layer. */
 typedef struct layer {
@@ -27,30 +21,16 @@ typedef struct watched {
     int32_t n_cells, n_queries;
     const char *problem;
     layer layers[MAX_LAYER];
-    char *scratch;
-    size_t scratch_size;
+    st_attn_mass *mass; /* per thread */
+    float *sums;        /* that it points to */
+    size_t n_sums;
+    int n_threads;
     struct watched *next;
 } watched;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static watched *all;
 static _Atomic int n_watched;
-
-static const st_mass_kernel *kernel(void) {
-    switch (st_isa_active()) {
-#if defined(__x86_64__)
-    case ST_ISA_AVX512:
-        return &st_mass_avx512;
-    case ST_ISA_AVX2:
-        return &st_mass_avx2;
-#elif defined(__aarch64__)
-    case ST_ISA_NEON:
-        return &st_mass_neon;
-#endif
-    default:
-        return &st_mass_portable;
-    }
-}
 
 /* The list is short; the caller holds the lock. */
 static watched *find(int64_t context) {
@@ -68,7 +48,8 @@ static void free_watched(watched *w) {
         free(w->layers[i].sum);
         free(w->layers[i].q);
     }
-    free(w->scratch);
+    free(w->mass);
+    free(w->sums);
     free(w);
 }
 
@@ -136,79 +117,74 @@ static void keep_queries(const watched *w, layer *l, const st_attn_job *job) {
     }
 }
 
-typedef struct run {
-    const st_mass_work *work;
-    char *scratch;
-    size_t scratch_bytes;
-    float *sums; /* per thread: most, then sum */
-    size_t n_sums;
-    _Atomic int32_t next;
-} run;
-
-static void work_on(void *arg, int thread) {
-    run *r = arg;
-    float *mine = r->sums + 2 * (size_t)thread * r->n_sums;
-    const st_mass_sums into = {mine, mine + r->n_sums};
-    const int32_t n_item = r->work->n_block * r->work->job->n_head_kv;
-    memset(mine, 0, 2 * r->n_sums * sizeof(float));
-    for (;;) {
-        const int32_t item = atomic_fetch_add(&r->next, 1);
-        if (item >= n_item) {
-            return;
-        }
-        kernel()->item(r->work, item, r->scratch + (size_t)thread * r->scratch_bytes, &into);
+/* Room for every thread, all zero. */
+static bool clear_sums(watched *w, size_t n, int n_threads) {
+    if (n_threads > w->n_threads) {
+        free(w->mass);
+        w->mass = malloc((size_t)n_threads * sizeof *w->mass);
+        w->n_threads = w->mass != NULL ? n_threads : 0;
     }
-}
-
-static bool add_up(watched *w, layer *l, const st_attn_job *job, int n_threads) {
-    const int32_t per = job->n_head / job->n_head_kv;
-    int32_t queries = SCORE_FLOATS / job->n_cells;
-    queries = queries > BLOCK_QUERIES ? BLOCK_QUERIES : queries;
-    st_mass_work work = {job, w->n_cells, queries / per > 1 ? queries / per : 1, 0};
-    work.block_tokens = work.block_tokens < job->n_tokens ? work.block_tokens : job->n_tokens;
-    work.n_block = (job->n_tokens + work.block_tokens - 1) / work.block_tokens;
-    const int32_t n_item = work.n_block * job->n_head_kv;
-    n_threads = n_threads < n_item ? n_threads : n_item;
-    const size_t n = (size_t)job->n_head_kv * (size_t)w->n_cells;
-    const size_t scratch = kernel()->scratch_bytes(&work);
-    const size_t need = (size_t)n_threads * (scratch + 2 * n * sizeof(float));
-    if (need > w->scratch_size) {
-        free(w->scratch);
-        w->scratch = aligned_alloc(64, (need + 63) / 64 * 64);
-        w->scratch_size = w->scratch != NULL ? need : 0;
-        if (w->scratch == NULL) {
-            return false;
-        }
+    const size_t need = 2 * n * (size_t)n_threads;
+    if (need > w->n_sums) {
+        free(w->sums);
+        w->sums = malloc(need * sizeof(float));
+        w->n_sums = w->sums != NULL ? need : 0;
     }
-    run r = {&work, w->scratch, scratch, (float *)(void *)(w->scratch + (size_t)n_threads * scratch), n, 0};
-    st_team_run(n_threads, work_on, &r);
+    if (w->mass == NULL || w->sums == NULL) {
+        return false;
+    }
+    memset(w->sums, 0, need * sizeof(float));
     for (int t = 0; t < n_threads; t++) {
-        const float *most = r.sums + 2 * (size_t)t * n;
-        for (size_t i = 0; i < n; i++) {
-            l->most[i] = most[i] > l->most[i] ? most[i] : l->most[i];
-            l->sum[i] += most[n + i];
-        }
+        w->mass[t].most = w->sums + 2 * n * (size_t)t;
+        w->mass[t].sum = w->mass[t].most + n;
     }
-    l->n_tokens += job->n_tokens;
     return true;
 }
 
-void st_mass_see(int64_t context, int32_t layer_number, const st_attn_job *job, int n_threads) {
+/* What the threads added up joins what was seen before. */
+static void add_up(const watched *w, layer *l, const st_attn_job *job, int n_threads) {
+    const size_t stride = (size_t)st_attn_mass_cells(job);
+    for (int t = 0; t < n_threads; t++) {
+        for (int32_t h = 0; h < job->n_head_kv; h++) {
+            const float *most = w->mass[t].most + (size_t)h * stride;
+            const float *sum = w->mass[t].sum + (size_t)h * stride;
+            float *all_most = l->most + (size_t)h * (size_t)w->n_cells;
+            float *all_sum = l->sum + (size_t)h * (size_t)w->n_cells;
+            for (int32_t c = 0; c < w->n_cells; c++) {
+                all_most[c] = most[c] > all_most[c] ? most[c] : all_most[c];
+                all_sum[c] += sum[c];
+            }
+        }
+    }
+    l->n_tokens += job->n_tokens;
+}
+
+bool st_mass_run(int64_t context, int32_t layer_number, const st_attn_job *job, int n_threads, st_attn_memory *memory) {
     pthread_mutex_lock(&lock);
     watched *w = find(context);
     pthread_mutex_unlock(&lock);
     /* a context is not computed with and changed at once, so `w` stays */
     if (w == NULL || w->problem != NULL || layer_number < 0 || layer_number >= MAX_LAYER) {
-        return;
+        return st_attn_run(job, n_threads, memory);
     }
     layer *l = &w->layers[layer_number];
     if (job->n_stream != 1) {
         w->problem = "several sequences are computed at once";
-    } else if (!begin(w, l, job) || !add_up(w, l, job, n_threads)) {
-        w->problem = "there was no memory to add the attention up";
-    } else {
-        keep_queries(w, l, job);
+        return st_attn_run(job, n_threads, memory);
     }
+    if (!begin(w, l, job) || !clear_sums(w, (size_t)st_attn_whole_tiles(w->n_cells) * (size_t)job->n_head_kv, n_threads)) {
+        w->problem = "there was no memory to add the attention up";
+        return st_attn_run(job, n_threads, memory);
+    }
+    st_attn_job seen = *job;
+    seen.mass = w->mass;
+    seen.mass_cells = w->n_cells;
+    if (!st_attn_run(&seen, n_threads, memory)) {
+        return false;
+    }
+    add_up(w, l, &seen, n_threads);
+    keep_queries(w, l, job);
+    return true;
 }
 
 /* ---------------------------------------------------------------- what was seen */

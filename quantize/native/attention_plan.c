@@ -9,6 +9,8 @@
 enum {
     ITEMS_PER_THREAD = 4, /* so that a thread that was held up does not hold up the rest */
     MIN_CHUNK_TILES = 4,
+    MASS_FLOATS = 1 << 21, /* probabilities that an item may keep: 8 MB */
+    MASS_MIN_ROWS = 12,    /* that are multiplied at once */
 };
 
 static const st_attn_kernel *kernel(void) {
@@ -66,6 +68,19 @@ static int32_t heads_of_item(const st_attn_plan *plan, int32_t n_tile, int n_thr
     return n;
 }
 
+/* Where probabilities are asked for, an item sees all cells, since they need the whole sum: instead of chunks of
+ * cells, shorter blocks of tokens give every thread work. What an item keeps must stay near the core as well. */
+static int32_t mass_block(const st_attn_job *job, int32_t block_tokens, int n_threads) {
+    const int32_t per = job->n_head / job->n_head_kv;
+    const int64_t cells = st_attn_mass_cells(job);
+    while (block_tokens > 1 && block_tokens * per > MASS_MIN_ROWS &&
+           (block_tokens * per * cells > MASS_FLOATS ||
+            (job->n_tokens + block_tokens - 1) / block_tokens * job->n_head_kv < ITEMS_PER_THREAD * n_threads)) {
+        block_tokens = (block_tokens + 1) / 2;
+    }
+    return block_tokens;
+}
+
 void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads) {
     memset(plan, 0, sizeof *plan);
     plan->job = *job;
@@ -80,14 +95,17 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     if (plan->block_tokens > job->n_tokens) {
         plan->block_tokens = job->n_tokens;
     }
+    if (job->mass != NULL) {
+        plan->block_tokens = mass_block(job, plan->block_tokens, n_threads);
+    }
     plan->n_block = (job->n_tokens + plan->block_tokens - 1) / plan->block_tokens;
     plan->max_rows = plan->block_tokens * plan->heads_per_kv;
     plan->few = plan->max_rows <= kernel()->few_rows;
     const int32_t n_tile = (job->n_cells + ST_ATTN_TILE - 1) / ST_ATTN_TILE;
-    plan->item_heads = plan->few ? heads_of_item(plan, n_tile, n_threads) : 1;
+    plan->item_heads = plan->few && job->mass == NULL ? heads_of_item(plan, n_tile, n_threads) : 1;
     const int32_t n_whole = plan->n_block * (job->n_head_kv / plan->item_heads) * job->n_stream;
     plan->chunk_tiles = n_tile;
-    if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads) {
+    if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads && job->mass == NULL) {
         const int32_t chunks = (ITEMS_PER_THREAD * n_threads + n_whole - 1) / n_whole;
         const int32_t tiles = (n_tile + chunks - 1) / chunks;
         plan->chunk_tiles = tiles > MIN_CHUNK_TILES ? tiles : MIN_CHUNK_TILES;
@@ -108,14 +126,13 @@ size_t st_attn_partial_floats(const st_attn_plan *plan) {
     return plan->partial_floats * (size_t)plan->n_item;
 }
 
-void st_attn_item(const st_attn_plan *plan, int32_t item, void *scratch, float *partials) {
-    kernel()->item(plan, item, scratch,
-                   plan->n_chunk > 1 ? partials + (size_t)item * plan->partial_floats : NULL);
+void st_attn_item(const st_attn_plan *plan, int32_t item, int thread, void *scratch, float *partials) {
+    kernel()->item(plan, item, scratch, plan->n_chunk > 1 ? partials + (size_t)item * plan->partial_floats : NULL,
+                   plan->job.mass != NULL ? plan->job.mass + thread : NULL);
 }
 
 /* A sink is one more score without a value: it takes part in the maximum and in the sum. */
-void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, int32_t head, float m, float l,
-                       const float *o) {
+float st_attn_factor(const st_attn_job *job, int32_t head, float m, float l) {
     float factor = 1.0f;
     if (job->sinks != NULL) {
         const float sink = job->sinks[head] * 1.4426950408889634f;
@@ -126,7 +143,12 @@ void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, in
             l += exp2f(sink - m);
         }
     }
-    factor = l > 0.0f ? factor / l : 0.0f; /* a row that sees nothing is zero, as in ggml */
+    return l > 0.0f ? factor / l : 0.0f; /* a row that sees nothing is zero, as in ggml */
+}
+
+void st_attn_write_row(const st_attn_job *job, int32_t stream, int32_t token, int32_t head, float m, float l,
+                       const float *o) {
+    const float factor = st_attn_factor(job, head, m, l);
     float *out = job->out + (((size_t)stream * (size_t)job->n_tokens + (size_t)token) * (size_t)job->n_head +
                              (size_t)head) *
                                 (size_t)job->dv;
@@ -187,7 +209,7 @@ static void work(void *arg, int thread) {
         if (item >= plan->n_item) {
             return;
         }
-        st_attn_item(plan, item, scratch, r->partials);
+        st_attn_item(plan, item, thread, scratch, r->partials);
         if (plan->n_chunk > 1 && atomic_fetch_add(&r->done[item / plan->n_chunk], 1) + 1 == plan->n_chunk) {
             st_attn_merge(plan, item / plan->n_chunk, r->partials);
         }

@@ -84,6 +84,9 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     it->x.m[row + r] = higher ? m_tile : m_old;
     it->x.l[row + r] = it->x.l[row + r] * alpha + vf_hsum(sum) * f;
     it->x.alpha[r] = alpha;
+    if (t->cell < it->kept1) {
+        keep_row(it, t, row + r, m_tile, x);
+    }
     if (!v_integers) {
         it->x.f[r] = f;
         for (int j = 0; j < VECS; j++) {

@@ -25,6 +25,7 @@
 #include "attention_unpack.h"
 
 #include "attention_few.h"
+#include "attention_kept.h"
 #include "attention_products.h"
 #include "attention_softmax.h"
 
@@ -108,7 +109,7 @@ static void write_partial(const item *it, float *partial) {
     }
 }
 
-static void run_item(const st_attn_plan *plan, int32_t index, void *memory, float *partial) {
+static void run_item(const st_attn_plan *plan, int32_t index, void *memory, float *partial, const st_attn_mass *mass) {
     item it;
     const st_attn_whole whole = st_attn_whole_of(plan, index / plan->n_chunk);
     const int32_t cells = plan->chunk_tiles * TILE;
@@ -119,7 +120,10 @@ static void run_item(const st_attn_plan *plan, int32_t index, void *memory, floa
     it.n_tokens = whole.n_tokens;
     it.n_rows = whole.n_tokens * plan->heads_per_kv;
     it.cell1 = plan->job.n_cells - cell0 < cells ? plan->job.n_cells : cell0 + cells;
-    it.heads = (char *)memory + lay_out_tile(plan, &it.x, memory);
+    char *at = memory;
+    at += lay_out_tile(plan, &it.x, at);
+    at += lay_out_kept(plan, &it.x, at);
+    it.heads = at;
     it.head_bytes = lay_out_head(plan, &it.x, it.heads);
     if (plan->few) {
         memset(it.x.zeros, 0, (size_t)(plan->k.dim > plan->v.dim ? plan->k.dim : plan->v.dim) * sizeof(float));
@@ -128,6 +132,7 @@ static void run_item(const st_attn_plan *plan, int32_t index, void *memory, floa
         use_head(&it, whole.head_kv0 + h, h);
         prepare_queries(&it);
     }
+    begin_keeping(&it);
     tile t;
     for (t.cell = cell0; t.cell < it.cell1; t.cell += TILE) {
         read_mask(&it, &t);
@@ -144,6 +149,9 @@ static void run_item(const st_attn_plan *plan, int32_t index, void *memory, floa
             write_partial(&it, partial + (size_t)h * (plan->partial_floats / (size_t)plan->item_heads));
         } else {
             write_out(&it);
+        }
+        if (mass != NULL) {
+            add_kept(&it, mass);
         }
     }
 }

@@ -114,11 +114,9 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
             if (st_tail_on(self->tail)) {
                 st_show_tail(node, &job, self->tail);
             }
-            if (!st_attn_run(&job, self->n_threads, &self->memory)) {
+            if (!(st_mass_any() ? st_mass_run(self->number, st_layer_of(node), &job, self->n_threads, &self->memory)
+                                : st_attn_run(&job, self->n_threads, &self->memory))) {
                 return GGML_STATUS_ALLOC_FAILED;
-            }
-            if (st_mass_any()) {
-                st_mass_see(self->number, st_layer_of(node), &job, self->n_threads);
             }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
             break;

@@ -238,6 +238,56 @@ static bool agrees(const st_attn_job *j) {
     return error <= 1e-4 * size + 1e-9;
 }
 
+/* Heads that see anything, of one KV head and all tokens. */
+static int32_t rows_that_see(const st_attn_job *j) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < j->n_stream * j->n_tokens; i++) {
+        bool sees = j->mask == NULL;
+        for (int32_t c = 0; c < j->n_cells && !sees; c++) {
+            sees = st_load_f16(j->mask + ((size_t)i * (size_t)j->n_cells + (size_t)c) * 2) != -INFINITY;
+        }
+        n += sees ? j->n_head / j->n_head_kv : 0;
+    }
+    return n;
+}
+
+/* The job, with the probabilities added up: all of a row's make one, with a sink less. */
+static bool adds_up(const st_attn_job *job, int threads, st_attn_memory *memory) {
+    st_attn_job j = *job;
+    st_attn_mass *mass = zeros((size_t)threads * sizeof *mass);
+    j.mass = mass;
+    j.mass_cells = upto(2) ? j.n_cells : 1 + upto(2 * j.n_cells);
+    const size_t stride = (size_t)st_attn_mass_cells(&j);
+    const size_t n = stride * (size_t)j.n_head_kv;
+    for (int t = 0; t < threads; t++) {
+        mass[t].most = zeros(n * sizeof(float));
+        mass[t].sum = zeros(n * sizeof(float));
+    }
+    bool fine = st_attn_run(&j, threads, memory);
+    const double rows = rows_that_see(&j);
+    for (int32_t h = 0; h < j.n_head_kv; h++) {
+        double total = 0.0;
+        for (size_t c = (size_t)h * stride; c < (size_t)(h + 1) * stride; c++) {
+            double most = 0.0;
+            double sum = 0.0;
+            for (int t = 0; t < threads; t++) {
+                most = mass[t].most[c] > (float)most ? (double)mass[t].most[c] : most;
+                sum += (double)mass[t].sum[c];
+            }
+            fine &= most <= 1.00001 && most <= sum * 1.00001 && sum <= most * rows * 1.0001;
+            total += sum;
+        }
+        const bool whole = j.sinks == NULL && j.mass_cells >= j.n_cells;
+        fine &= total <= rows * 1.0001 && (!whole || total >= rows * 0.9999);
+    }
+    for (int t = 0; t < threads; t++) {
+        free(mass[t].most);
+        free(mass[t].sum);
+    }
+    free(mass);
+    return fine;
+}
+
 /* Take rows out of a tail and give them back, as a switch of types or a regeneration does. */
 static void take_and_give(st_tail *tail, st_cache_id id, int32_t n_values, size_t row) {
     enum { ROOM = 100 };
@@ -320,7 +370,8 @@ static bool tails(int threads) {
         j.exact_k = st_tail_view(tail, &ck, 0, n_stream, j.n_cells, n);
         j.exact_v = st_tail_view(tail, &cv, 0, n_stream, j.n_cells, n);
         j.exact_window = st_tail_window(tail);
-        fine = st_attn_run(&j, threads, &memory) && agrees(&j);
+        const bool asked = upto(2);
+        fine = (asked ? adds_up(&j, threads, &memory) : st_attn_run(&j, threads, &memory)) && agrees(&j);
         free(j.out);
         free(q);
         free(values);
@@ -403,7 +454,9 @@ int main(int argc, char **argv) {
             fprintf(stderr, "round %d: refused\n", i);
             return 1;
         }
-        if (!st_attn_run(&s.job, 1 + upto(threads), &memory) || !agrees(&s.job)) {
+        const int n = 1 + upto(threads);
+        const bool asked = upto(2);
+        if (!(asked ? adds_up(&s.job, n, &memory) : st_attn_run(&s.job, n, &memory)) || !agrees(&s.job)) {
             fprintf(stderr, "round %d: wrong with %s, K %s, V %s, heads of %d and %d\n", i,
                     st_isa_name(st_isa_active()), s.job.type_k->name, s.job.type_v->name, s.job.dk, s.job.dv);
             return 1;

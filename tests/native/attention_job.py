@@ -58,10 +58,14 @@ class _Job(ctypes.Structure):
         ("exact_k", ctypes.c_void_p),
         ("exact_v", ctypes.c_void_p),
         ("exact_window", ctypes.c_int32),
+        ("mass", ctypes.c_void_p),
+        ("mass_cells", ctypes.c_int32),
     )
 
 
-class _Memory(ctypes.Structure):
+class Memory(ctypes.Structure):
+    """What an attention keeps for the next one; ``base`` is the caller's to free."""
+
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
@@ -151,11 +155,11 @@ class Attention:
 
     def own(self, threads: int = 2) -> F32:
         """What the library's kernel computes, shape (stream, token, head, head_dim of V)."""
-        lib, job, memory = library(), self.job(), _Memory()
+        lib, job, memory = library(), self.job(), Memory()
         refused = lib.st_attn_refuses(ctypes.byref(job))
         assert refused is None, refused
         assert lib.st_attn_run(ctypes.byref(job), threads, ctypes.byref(memory))
-        _free(memory.base)
+        free(memory.base)
         out: F32 = job.arrays[-1]
         return out
 
@@ -201,8 +205,8 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 
 
 _P, _I, _N, _F = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
-_free = ctypes.CDLL(None).free
-_free.argtypes = [_P]
+free = ctypes.CDLL(None).free
+free.argtypes = [_P]
 
 
 def _ggml_attention(a: Attention, threads: int) -> F32:
@@ -244,5 +248,5 @@ def _ggml_attention(a: Attention, threads: int) -> F32:
     assert _function("ggml_graph_compute_with_ctx", _I, _P, _P, _I)(context, graph, threads) == 0
     result = np.zeros((n_stream, n_tokens, n_head, dv), np.float32)
     ctypes.memmove(result.ctypes.data, data(out), result.nbytes)
-    _function("ggml_free", None, _P)(context)
+    _function("ggmlfree", None, _P)(context)
     return result

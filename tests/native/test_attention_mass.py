@@ -14,7 +14,7 @@ from quantize.errors import EngineError
 from quantize.llama import Context, Model
 from quantize.native import attention, register_types
 from quantize.native.attention_mass import Watched
-from tests.native.attention_job import F32, Attention, library, pack
+from tests.native.attention_job import F32, Attention, Memory, free, library, pack
 from tests.native.test_attention_math import ISAS, causal
 from tests.synthetic import SyntheticModels
 
@@ -46,17 +46,29 @@ def probabilities(a: Attention) -> F32:
     return p / (p.sum(-1, keepdims=True) + np.exp(sinks[:, None, None] - top))
 
 
-def example(seed: int, dim: int, n_kv: int, group: int, n_tokens: int, older: int, name: str) -> Attention:
+def example(
+    seed: int, dim: int, n_kv: int, group: int, n_tokens: int, older: int, type_k: str, type_v: str = ""
+) -> Attention:
+    types = [TYPES[type_k], TYPES[type_v or type_k]]
     rng = np.random.default_rng(seed)
     n = n_tokens + older
     q = rng.normal(size=(1, n_tokens, n_kv * group, dim)).astype(np.float32)
     k, v = (rng.normal(size=(1, n, n_kv, dim)).astype(np.float32) for _ in range(2))
-    packed = (pack(x, TYPES[name]) for x in (k, v))
-    return Attention(q, *packed, TYPES[name], TYPES[name], causal(1, n_tokens, n), 3.0 / dim**0.5)
+    packed = (pack(x, type_id) for x, type_id in zip((k, v), types, strict=True))
+    return Attention(q, *packed, *types, causal(1, n_tokens, n), 3.0 / dim**0.5)
 
 
-def see(a: Attention, watched: Watched, layer: int = 3) -> None:
-    library().st_mass_see(ctypes.c_int64(NUMBER), layer, ctypes.byref(a.job()), 2)
+def run(a: Attention, layer: int, threads: int = 2) -> F32:
+    lib, job, memory = library(), a.job(), Memory()
+    lib.st_mass_run.restype = ctypes.c_bool
+    assert lib.st_mass_run(ctypes.c_int64(NUMBER), layer, ctypes.byref(job), threads, ctypes.byref(memory))
+    free(memory.base)
+    out: F32 = job.arrays[-1]
+    return out
+
+
+def see(a: Attention, watched: Watched, layer: int = 3, threads: int = 2) -> None:
+    run(a, layer, threads)
     watched.check()
 
 
@@ -68,7 +80,9 @@ def see(a: Attention, watched: Watched, layer: int = 3) -> None:
     group=st.sampled_from((1, 2, 8)),
     n_tokens=st.integers(1, 70),
     older=st.integers(0, 150),
-    name=st.sampled_from(sorted(TYPES)),
+    type_k=st.sampled_from(sorted(TYPES)),
+    type_v=st.sampled_from(sorted(TYPES)),
+    threads=st.integers(1, 5),
     isa=st.integers(0, 3),
     softcap=st.sampled_from((0.0, 3.0)),
     sinks=st.booleans(),
@@ -81,13 +95,15 @@ def test_most_and_total_are_those_of_the_softmax(
     group: int,
     n_tokens: int,
     older: int,
-    name: str,
+    type_k: str,
+    type_v: str,
+    threads: int,
     isa: int,
     softcap: float,
     sinks: bool,
     tracked: float,
 ) -> None:
-    a = example(seed, dim, n_kv, group, n_tokens, older, name)
+    a = example(seed, dim, n_kv, group, n_tokens, older, type_k, type_v)
     a.softcap = softcap
     a.sinks = np.linspace(-1, 2, n_kv * group, dtype=np.float32) if sinks else None
     n_track = max(1, int(tracked * (n_tokens + older)))
@@ -96,8 +112,8 @@ def test_most_and_total_are_those_of_the_softmax(
     watched = Watched(NUMBER)
     try:
         assert watched.start(n_track, n_queries=5)
-        see(a, watched)
-        see(a, watched)
+        see(a, watched, threads=threads)
+        see(a, watched, threads=threads)
         seen = watched.layer(3)
         queries = watched.queries(3)
     finally:
@@ -110,10 +126,38 @@ def test_most_and_total_are_those_of_the_softmax(
     np.testing.assert_array_equal(queries[:n_tokens], a.q[0, :5])
 
 
+def test_many_cells() -> None:
+    """More probabilities than an item keeps at once."""
+    a = example(2, 64, 1, 1, 96, 24_000, "f16")
+    watched = Watched(NUMBER)
+    try:
+        assert watched.start(24_000)
+        see(a, watched)
+        seen = watched.layer(3)
+    finally:
+        watched.stop()
+    assert seen is not None
+    p = probabilities(a)[:, :, :24_000]
+    np.testing.assert_allclose(seen.most, p.max(1), rtol=2e-4, atol=1e-9)
+    np.testing.assert_allclose(seen.total, p.sum(1), rtol=2e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ("f16", "q4_0"))
+def test_the_attention_is_the_same(name: str) -> None:
+    a = example(3, 64, 2, 2, 70, 100, name)
+    watched = Watched(NUMBER)
+    try:
+        assert watched.start(170)
+        out = run(a, 3)
+    finally:
+        watched.stop()
+    np.testing.assert_allclose(out, a.own(), atol=1e-5)
+
+
 def test_what_is_not_watched_costs_and_keeps_nothing() -> None:
     a = example(1, 64, 1, 1, 4, 4, "f16")
     watched = Watched(NUMBER)
-    library().st_mass_see(ctypes.c_int64(NUMBER), 0, ctypes.byref(a.job()), 1)
+    run(a, 0)
     with pytest.raises(EngineError, match="not watched"):
         watched.check()
     assert watched.layer(0) is None
