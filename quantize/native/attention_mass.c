@@ -172,7 +172,8 @@ bool st_mass_run(int64_t context, int32_t layer_number, const st_attn_job *job, 
         w->problem = "several sequences are computed at once";
         return st_attn_run(job, n_threads, memory);
     }
-    if (!begin(w, l, job) || !clear_sums(w, (size_t)st_attn_whole_tiles(w->n_cells) * (size_t)job->n_head_kv, n_threads)) {
+    const size_t n = (size_t)st_attn_whole_tiles(w->n_cells) * (size_t)job->n_head_kv;
+    if (!begin(w, l, job) || !clear_sums(w, n, n_threads)) {
         w->problem = "there was no memory to add the attention up";
         return st_attn_run(job, n_threads, memory);
     }

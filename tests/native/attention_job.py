@@ -248,5 +248,5 @@ def _ggml_attention(a: Attention, threads: int) -> F32:
     assert _function("ggml_graph_compute_with_ctx", _I, _P, _P, _I)(context, graph, threads) == 0
     result = np.zeros((n_stream, n_tokens, n_head, dv), np.float32)
     ctypes.memmove(result.ctypes.data, data(out), result.nbytes)
-    _function("ggmlfree", None, _P)(context)
+    _function("ggml_free", None, _P)(context)
     return result

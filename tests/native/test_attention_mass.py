@@ -121,8 +121,9 @@ def test_most_and_total_are_those_of_the_softmax(
         watched.stop()
     assert seen is not None and seen.n_tokens == 2 * n_tokens and seen.n_head == n_kv * group
     p = probabilities(a).reshape(n_kv, -1, n_tokens + older)[:, :, :n_track]
-    np.testing.assert_allclose(seen.most, p.max(1), rtol=2e-4, atol=1e-6)
-    np.testing.assert_allclose(seen.total, 2 * p.sum(1), rtol=2e-4, atol=1e-5)
+    rtol = 2e-4 if type_k == "f16" else 1e-3  # beside integers Q is rounded to 16 bits
+    np.testing.assert_allclose(seen.most, p.max(1), rtol=rtol, atol=1e-6)
+    np.testing.assert_allclose(seen.total, 2 * p.sum(1), rtol=rtol, atol=1e-5)
     np.testing.assert_array_equal(queries[:n_tokens], a.q[0, :5])
 
 
