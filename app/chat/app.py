@@ -81,6 +81,13 @@ class StretchApp(Guarded, App[int]):
     def begin(self) -> None:
         """Open the conversation and let the engine come."""
         self.session.start()
+        wanted = self.session.settings.theme
+        if wanted not in (AUTOMATIC, *self.available_themes):
+            self.session.notify(
+                f"There is no theme called {one_line(wanted, 40)}.",
+                "warning",
+                [Action("choose one", "/theme")],
+            )
 
     def complain(self, error: StretchError) -> None:
         self.session.complain(error)

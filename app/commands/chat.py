@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from dataclasses import replace
 
@@ -142,6 +143,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "The chat needs a terminal, and this is not one.",
             "Use stretch run -p TEXT to get a reply without it.",
+        )
+    if os.environ.get("TERM") in ("dumb", "unknown"):  # Textual would draw all the same, half of it wrongly
+        raise UsageError(
+            f"The chat draws a screen, and TERM={os.environ['TERM']} says that this terminal cannot.",
+            "Set TERM to what it is, often xterm-256color, or use stretch run -p TEXT.",
         )
     from app.hangup import leave_with_the_terminal
 

@@ -348,3 +348,33 @@ async def test_keys_take_effect_in_the_order_in_which_they_came(chat: Chat) -> N
         await watch.pilot.pause()
         await watch.pilot.pause()
         assert composer.text == "y\n1zc"
+
+
+async def test_a_question_longer_than_the_page_shows_what_is_marked(chat: Chat) -> None:
+    """80x24 is a usual terminal: nobody chooses what cannot be seen."""
+    async with chat((80, 24), n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        await watch.until(lambda: watch.of(news.SpaceRanOut))
+        for _ in range(3):
+            await watch.pilot.pause()
+        transcript = watch.app.chat.transcript
+        choice = transcript.query_one(FullChoice)
+        assert choice.virtual_region.height > transcript.size.height
+        for place in (*range(len(choice.full.options) + 1), 0):
+            first, last = choice.marked
+            top = choice.virtual_region.y - round(transcript.scroll_y)
+            assert 0 <= top + first <= top + last < transcript.size.height, place
+            assert place or first == 0, "the question itself"
+            await watch.pilot.press("down")
+            await watch.pilot.pause()
+        await watch.pilot.press("escape")
+        await watch.ready()
+        assert transcript.follows
+
+
+async def test_a_theme_in_the_settings_that_is_none_is_said(chat: Chat) -> None:
+    async with chat(theme="bogus") as watch:
+        await watch.ready()
+        said = [entry.notice.text for entry in watch.app.chat.transcript.entries if entry.notice]
+        assert "There is no theme called bogus." in said

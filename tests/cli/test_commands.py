@@ -259,3 +259,21 @@ def test_the_screen_is_not_touched_before_all_is_clear(environment: dict[str, st
         except OSError:  # how Linux reports a terminal whose other end is closed
             written = b""
     assert written == b""
+
+
+def test_a_terminal_that_cannot_draw_is_told_what_to_do(environment: dict[str, str], tmp_path: Path) -> None:
+    mine, theirs = os.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-m", "app.cli"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        env=environment | {"TERM": "dumb"},
+        cwd=tmp_path,
+        text=True,
+        timeout=60,
+    )
+    os.close(mine)
+    os.close(theirs)
+    assert ended.returncode == 2
+    assert "TERM=dumb" in ended.stderr and "stretch run -p" in ended.stderr

@@ -26,7 +26,7 @@ class FullChoice(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
         Binding("down,j", "move(1)", "Down", show=False),
-        Binding("enter,space", "choose", "Choose"),
+        Binding("enter", "choose", "Choose"),
         Binding("escape", "leave", "None of these"),
         *(Binding(str(n), f"pick({n})", show=False) for n in range(1, 10)),
     ]
@@ -34,6 +34,9 @@ class FullChoice(Widget, can_focus=True):
     DEFAULT_CSS = """
     FullChoice { width: 1fr; height: auto; border-left: outer $warning; padding: 0 1; }
     """
+
+    class Moved(Message):
+        """Another choice is marked."""
 
     class Chosen(Message):
         """The user chose; None stands for none of them."""
@@ -85,12 +88,20 @@ class FullChoice(Widget, can_focus=True):
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._at(width))
 
+    @property
+    def marked(self) -> tuple[int, int]:
+        """The first and the last row of what is marked; the question belongs to the first choice."""
+        rows = self._at(max(1, self.content_size.width))
+        own = [n for n, (_, place) in enumerate(rows) if place == self._cursor]
+        return (own[0] if self._cursor else 0), own[-1]
+
     # ---------------------------------------------------------------- choosing
 
     def _move_to(self, place: int) -> None:
         self._cursor = place % (len(self.full.options) + 1)
         self._rows = (-1, [])
         self.refresh()
+        self.post_message(self.Moved())
 
     def action_move(self, step: int) -> None:
         """Move the mark."""

@@ -193,11 +193,25 @@ class Transcript(VerticalScroll, can_focus=False):
         choice = FullChoice(full)
         self._follow = True
         await self.mount(choice)
+        self.call_after_refresh(self.on_full_choice_moved)
         return choice
+
+    def on_full_choice_moved(self) -> None:
+        """Where the question is longer than the page, show its beginning and then what is marked."""
+        choice = self._choice
+        if choice is None or choice.virtual_region.height <= self.size.height:
+            return
+        top, y = choice.virtual_region.y, round(self.scroll_y)
+        first, last = choice.marked
+        y = min(max(y, top + last + 1 - self.size.height), top + first)
+        self._follow = False
+        self._hold(choice, top - y)
+        self.refresh(layout=True)
 
     async def remove_choice(self) -> None:
         """The question is answered."""
         if (choice := self._choice) is not None:
+            self._follow, self._held = True, None
             await choice.remove()
 
     @property
