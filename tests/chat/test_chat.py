@@ -368,6 +368,12 @@ async def test_a_question_longer_than_the_page_shows_what_is_marked(chat: Chat) 
             assert place or first == 0, "the question itself"
             await watch.pilot.press("down")
             await watch.pilot.pause()
+        await watch.pilot.resize_terminal(70, 20)
+        for _ in range(3):
+            await watch.pilot.pause()
+        first, last = choice.marked
+        top = choice.virtual_region.y - round(transcript.scroll_y)
+        assert 0 <= top + first <= top + last < transcript.size.height
         await watch.pilot.press("escape")
         await watch.ready()
         assert transcript.follows

@@ -198,3 +198,15 @@ def test_what_is_a_path() -> None:
     assert typed_path("~/models") == Path("~/models").expanduser()
     assert typed_path("model.gguf") == Path("model.gguf")
     assert typed_path("~nobody-of-this-name/x") is None
+
+
+def test_what_is_cut_off_is_cut_once() -> None:
+    """A sentence loses its end, a path its middle."""
+    said = "comes with Stretch, ternary weights: writes 1.5 times as fast"
+    for where, end in (
+        (said, "comes with Stretch, ternary w…"),
+        ("/home/anna/" + "models/" * 9 + "x.gguf", "x.gguf"),
+    ):
+        row = ModelRow("name", "title", where, 1 << 20, "", "fits, up to 8k tokens at f16")
+        drawn = "".join(piece.text for piece in draw_model(row, 65, SMOOTH, current=False)[1]).rstrip()
+        assert drawn.endswith(end) and drawn.count("…") == 1

@@ -312,8 +312,9 @@ def draw_model(row: ModelRow, width: int, g: Glyphs, current: bool) -> Sequence[
         return [top, (Piece("   "), *bar, Piece(share, "current"), Piece(status, "muted"))]
     said = one_line(row.reason or row.verdict) or "reading its header ..."
     tone = "warning" if row.reason else "muted" if row.verdict else "faint"
-    facts = [one_line(text, 40) for text in (row.license, row.where) if text]
+    facts = [one_line(text) for text in (row.license, row.where) if text]
     left = fit(said, max(10, min(len(said), width - 4))).rstrip()
     room = width - 4 - len(left) - 3
-    end = clip_middle(f" {g.dot} ".join(facts), room) if room >= 8 else ""
+    cut = clip_middle if "/" in row.where else clip  # the end of a path matters, that of a sentence does not
+    end = cut(f" {g.dot} ".join(facts), room) if room >= 8 else ""
     return [top, sides((Piece("   "), Piece(left, tone)), (Piece(end, "faint"), Piece(" ")), width)]

@@ -196,6 +196,9 @@ class Transcript(VerticalScroll, can_focus=False):
         self.call_after_refresh(self.on_full_choice_moved)
         return choice
 
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.on_full_choice_moved)
+
     def on_full_choice_moved(self) -> None:
         """Where the question is longer than the page, show its beginning and then what is marked."""
         choice = self._choice
