@@ -384,3 +384,18 @@ async def test_a_theme_in_the_settings_that_is_none_is_said(chat: Chat) -> None:
         await watch.ready()
         said = [entry.notice.text for entry in watch.app.chat.transcript.entries if entry.notice]
         assert "There is no theme called bogus." in said
+
+
+async def test_a_smaller_terminal_still_shows_what_is_marked(chat: Chat) -> None:
+    async with chat((140, 50), n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        await watch.until(lambda: watch.of(news.SpaceRanOut))
+        await watch.pilot.resize_terminal(80, 24)
+        for _ in range(3):
+            await watch.pilot.pause()
+        transcript = watch.app.chat.transcript
+        choice = transcript.query_one(FullChoice)
+        assert choice.virtual_region.y == round(transcript.scroll_y)
+        await watch.pilot.press("escape")
+        await watch.ready()
