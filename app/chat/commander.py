@@ -281,7 +281,7 @@ class Commander:
         self._app.open_help()
 
     def do_quit(self, args: str) -> None:
-        self._session.talk.interrupt()  # its end is to be saved while that can still be said to have failed
+        self._session.talk.leave()  # while it can still be said that something could not be saved
         unsaved = self._session.talk.unsaved
         unsaved.save()
         if len(unsaved) and not self._warned:

@@ -67,9 +67,15 @@ class Talk:
         if self.full is not None or not reply.command:
             self._end_unwritten(reply)
             return True
-        if not reply.stopping:
-            reply.stopping = True
-            self._session.life.link.send(protocol.Stop(self._session.life.link.next_id()))
+        if reply.stopping:
+            self._session.notify(
+                "The engine was told to stop and has not answered yet.",
+                actions=[Action("start it again", "/restart")],
+                once=True,
+            )
+            return True
+        reply.stopping = True
+        self._session.life.link.send(protocol.Stop(self._session.life.link.next_id()))
         return True
 
     def regenerate(self, message_id: int = 0) -> None:
@@ -150,6 +156,17 @@ class Talk:
         if reply.command and self._session.loaded is not None:
             self._session.life.link.send(protocol.Stop(self._session.life.link.next_id()))
         self._end_unwritten(reply)
+
+    def leave(self) -> None:
+        """The person leaves: end the reply and store what waits, to be answered another time."""
+        waiting = tuple(self._waiting)
+        self.interrupt()
+        for text, attachments in waiting:
+            try:
+                self._session.page.say(text, attachments, self._session.model)
+            except StoreError as error:
+                self._session.complain(error)
+                return
 
     def close(self) -> None:
         """Commit what is unfinished."""

@@ -67,6 +67,33 @@ async def test_leaving_warns_before_it_loses_a_reply(chat: Chat) -> None:
     store.close()
 
 
+async def test_a_message_that_waits_is_stored_when_the_person_leaves(chat: Chat) -> None:
+    async with chat(max_tokens=1200) as watch:
+        await watch.ready()
+        await watch.frozen_at(news.ReplyText, "hello")
+        await watch.say("and another thing")
+        await watch.pilot.press("ctrl+q")
+        watch.thaw()
+    store = Store(watch.app.store.path)
+    (conversation,) = store.conversations()
+    said = [m.content for m in store.branch(conversation.id) if m.role == "user"]
+    assert said == ["hello", "and another thing"]
+    store.close()
+
+
+async def test_an_engine_that_does_not_stop_can_be_started_again(chat: Chat) -> None:
+    async with chat(max_tokens=1200) as watch:
+        await watch.ready()
+        await watch.frozen_at(news.ReplyText, "hello")
+        await watch.pilot.press("escape")
+        await watch.pilot.press("escape")
+        notice = watch.of(Notice)[-1]
+        assert "has not answered yet" in notice.text
+        assert [action.command for action in notice.actions] == ["/restart"]
+        watch.thaw()
+        await watch.ready()
+
+
 async def test_wishes_that_the_store_refuses_are_sentences(chat: Chat) -> None:
     async with chat() as watch:
         await watch.ready()
