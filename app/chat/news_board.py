@@ -98,7 +98,7 @@ class NewsBoard(Guarded, Screen[None]):
         self.panel_line.show_switch(changed)
         text = changed.sentence
         actions = [Action("undo", "/undo")] if changed.can_undo else []
-        if message.went_up:
+        if message.went_up and self.session.page.messages:
             actions.append(Action("read again, exactly", "/reprefill"))
         await self.transcript.add_notice(Notice(text, "good", tuple(actions)))
 

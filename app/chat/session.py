@@ -152,8 +152,7 @@ class Session:
 
     def start(self) -> None:
         """Open the conversation that was asked for and load its model. Returns at once."""
-        for sentence in (*self.store.notices, *self.preferences.problems):
-            self.notify(sentence, "warning")
+        missing: StoreError | None = None
         resume = self.options.resume
         if resume == LATEST:
             latest = self.store.latest()
@@ -162,13 +161,17 @@ class Session:
             try:
                 self.page.open(resume)
             except StoreError as error:
-                self.complain(error)
+                missing = error
         if self.page.id and not self.model:
             self.model = self.store.conversation(self.page.id).model
         self.resolve_settings()
         self.model = self.model or self.settings.default_model
         self.resolve_settings()
-        self.post(news.ConversationOpened())
+        self.post(news.ConversationOpened())  # first: it empties the page
+        for sentence in (*self.store.notices, *self.preferences.problems):
+            self.notify(sentence, "warning")
+        if missing is not None:
+            self.complain(missing)
         self.parked.sweep()
         self.life.load(LoadPlan.of(self.model, self.settings))
         self._tick()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual import events
 
+from app import paths
 from app.chat import messages as news
 from app.chat.markdown.blocks import codes_in, parse
 from app.chat.transcript.full_choice import FullChoice
@@ -399,3 +400,16 @@ async def test_a_smaller_terminal_still_shows_what_is_marked(chat: Chat) -> None
         assert choice.virtual_region.y == round(transcript.scroll_y)
         await watch.pilot.press("escape")
         await watch.ready()
+
+
+async def test_what_was_found_at_the_start_stands_on_the_page(chat: Chat) -> None:
+    """A damaged database and mistakes in the settings must not be said to an empty room."""
+    paths.database_path().parent.mkdir(parents=True)
+    paths.database_path().write_bytes(b"no database at all" * 1000)
+    paths.settings_path().parent.mkdir(parents=True)
+    paths.settings_path().write_text("bogus = 3\n", encoding="utf-8")
+    async with chat() as watch:
+        await watch.ready()
+        said = [entry.notice.text for entry in watch.app.chat.transcript.entries if entry.notice]
+        assert any("was damaged" in text for text in said)
+        assert any("bogus" in text for text in said)
