@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -76,7 +78,13 @@ class StretchApp(Guarded, App[int]):
         """The first frame is on the screen."""
         gc.freeze()
         gc.enable()
+        # Ended from outside, the program still gives the terminal back and saves what is written.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._terminated)
         self.begin()
+
+    def _terminated(self) -> None:
+        self.session.talk.leave()
+        self.exit(return_code=128 + signal.SIGTERM)
 
     def begin(self) -> None:
         """Open the conversation and let the engine come."""

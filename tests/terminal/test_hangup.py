@@ -31,3 +31,28 @@ def test_the_program_ends_when_a_terminal_that_does_not_control_it_is_gone(tmp_p
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_program_that_is_ended_gives_the_terminal_back(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "STRETCH_HOME": str(tmp_path), "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    try:
+        seen = b""
+        while b"Ask, or type" not in seen:
+            seen += os.read(ours, 65536)
+        process.terminate()
+        while b"\x1b[?1049l" not in seen:  # the screen of the shell is back
+            seen += os.read(ours, 65536)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
