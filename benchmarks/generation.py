@@ -17,7 +17,7 @@ import os
 import queue
 import statistics
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -80,12 +80,12 @@ def sampling(seed: int) -> Sampling:
 class Engine:
     """The engine as the interface uses it."""
 
-    def __init__(self, path: Path, n_threads: int) -> None:
+    def __init__(self, path: Path, n_threads: int, *, adapt: bool = True) -> None:
         self._events: queue.SimpleQueue[tuple[float, Event]] = queue.SimpleQueue()
         log = Path(tempfile.mkdtemp(prefix="stretch-")) / "engine.log"
         self.client = EngineClient(lambda event: self._events.put((perf_counter(), event)), log)
         self.client.start()
-        self.client.send(Load(1, str(path), N_CTX, n_threads=n_threads))
+        self.client.send(Load(1, str(path), N_CTX, n_threads=n_threads, adapt_threads=adapt))
         self._until(Loaded)
         self._process = psutil.Process(self.client.pid)
 
@@ -102,13 +102,22 @@ class Engine:
 
     def reply(self, seed: int) -> tuple[int, float, float]:
         """Tokens after the first, the seconds that they took, and processor seconds of all."""
+        before = self._cpu_seconds()
+        end, finished, first = self._generate(TURNS, sampling(seed))
+        return finished.n_generated - 1, end - first, self._cpu_seconds() - before
+
+    def read(self, turns: tuple[Turn, ...]) -> float:
+        """Tokens per second that a prompt is read with."""
+        _, finished, _ = self._generate(turns, replace(sampling(1), max_tokens=1))
+        return finished.n_prompt / finished.prefill_s
+
+    def _generate(self, turns: tuple[Turn, ...], sampling: Sampling) -> tuple[float, Finished, float]:
         self.client.send(Forget(self.client.next_id()))
         self._until(Status)
-        before = self._cpu_seconds()
-        self.client.send(Generate(self.client.next_id(), TURNS, sampling(seed)))
+        self.client.send(Generate(self.client.next_id(), turns, sampling))
         end, finished, first = self._until(Finished)
         assert isinstance(finished, Finished)
-        return finished.n_generated - 1, end - first, self._cpu_seconds() - before
+        return end, finished, first
 
     def _cpu_seconds(self) -> float:
         times = self._process.cpu_times()

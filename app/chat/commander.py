@@ -130,6 +130,9 @@ class Commander:
             self._session.notify("There are no figures yet.")
             return
         memory, first = status.memory, status.first_token_s
+        threads = ""
+        if status.n_threads < status.most_threads:
+            threads = f" with {status.n_threads} of {status.most_threads} threads (other programs are busy)"
         self._session.notify(
             f"{format.setting(status.type_k, status.type_v, status.tail)}: "
             f"{format.count(status.n_used)} of {format.count(status.n_ctx)} tokens, "
@@ -137,7 +140,7 @@ class Commander:
             f"(predicted {format.size(memory.predicted_total)}), "
             f"{format.size(memory.available)} of {format.size(memory.total)} free; "
             f"prefill {format.rate(status.prefill_tps)} t/s, "
-            f"generation {format.rate(status.generate_tps)} t/s, "
+            f"generation {format.rate(status.generate_tps)} t/s{threads}, "
             f"first token {format.duration(first) if first else format.rate(0)}"
         )
 

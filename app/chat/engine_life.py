@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,18 +30,29 @@ class LoadPlan:
     n_threads: int = 0
     repack: bool = True
     n_gpu_layers: int = 0
+    adapt_threads: bool = True
 
     @classmethod
     def of(cls, name: str, settings: Settings) -> LoadPlan:
         """The plan that the settings ask for."""
         cache = CacheState(settings.type_k, settings.type_v, settings.n_ctx, settings.tail)
-        return cls(name, cache, settings.n_threads, settings.repack, settings.n_gpu_layers)
+        s = settings
+        return cls(name, cache, s.n_threads, s.repack, s.n_gpu_layers, s.adapt_threads)
 
     def command(self, id: int, path: Path) -> protocol.Load:
         """The command to the engine."""
         c = self.cache
         return protocol.Load(
-            id, str(path), c.n_ctx, c.type_k, c.type_v, c.tail, self.n_threads, self.repack, self.n_gpu_layers
+            id,
+            str(path),
+            c.n_ctx,
+            c.type_k,
+            c.type_v,
+            c.tail,
+            self.n_threads,
+            self.repack,
+            self.n_gpu_layers,
+            self.adapt_threads,
         )
 
 
@@ -93,8 +104,16 @@ class EngineLife:
     def keep(self, cache: CacheState) -> None:
         """Remember the present cache for a restart."""
         if self.plan is not None:
-            p = self.plan
-            self.plan = LoadPlan(p.name, cache, p.n_threads, p.repack, p.n_gpu_layers)
+            self.plan = replace(self.plan, cache=cache)
+
+    def set_threads(self, n_threads: int, adapt: bool) -> None:
+        """Compute with other threads, at once and after a restart."""
+        plan = self.plan
+        if plan is None or (plan.n_threads, plan.adapt_threads) == (n_threads, adapt):
+            return
+        self.plan = replace(plan, n_threads=n_threads, adapt_threads=adapt)
+        if self.loaded is not None:
+            self.link.send(protocol.SetThreads(self.link.next_id(), n_threads, adapt))
 
     # ---------------------------------------------------------------- inside
 

@@ -373,6 +373,7 @@ class Session:
             self.preferences.set_for(where, key, value)
         self.overrides.pop(key, None)
         self.resolve_settings()
+        self.life.set_threads(self.settings.n_threads, self.settings.adapt_threads)
         self.post(news.SettingsChanged(key))
 
     # ---------------------------------------------------------------- inside
@@ -397,6 +398,7 @@ class Session:
             return
         self.life.link.send(protocol.Forget(self.life.link.next_id()))
         s = self.settings
+        self.life.set_threads(s.n_threads, s.adapt_threads)
         self.cache.want(s.type_k, s.type_v, s.n_ctx or -1, s.tail, remember=False)
         self.parked.enter()
 

@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="newest tokens that stay exact: 256, off, auto (default)",
     )
     cache.add_argument("--no-repack", action="store_true", help="no second, faster copy of the weights")
-    cache.add_argument("--threads", metavar="N", type=_natural, default=0, help="threads; 0 takes the cores")
+    cache.add_argument(
+        "--threads", metavar="N", type=_natural, default=0, help="most threads; 0 takes the cores"
+    )
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "--temp", metavar="T", type=_not_negative, default=0.7, help="temperature; 0 is greedy"
@@ -97,7 +99,17 @@ def _load(args: argparse.Namespace, path: str) -> Load:
     from app.engine.protocol import Load
 
     type_k, type_v = args.kv
-    return Load(1, path, args.ctx, type_k, type_v, args.tail, args.threads, repack=not args.no_repack)
+    return Load(
+        1,
+        path,
+        args.ctx,
+        type_k,
+        type_v,
+        args.tail,
+        args.threads,
+        repack=not args.no_repack,
+        adapt_threads=args.seed < 0,  # another number rounds otherwise, and then other words are drawn
+    )
 
 
 def _lines(args: argparse.Namespace) -> list[str]:

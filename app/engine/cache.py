@@ -12,6 +12,7 @@ import numpy as np
 from app.engine.loader import LoadedModel
 from app.engine.log import EngineLog
 from app.engine.native import Native
+from app.engine.threads import Threads
 from app.engine.words import label
 from models.geometry import Shape
 from quantize.cache_types import AUTO_TAIL, CachePair, cache_type
@@ -105,7 +106,7 @@ class CacheMaker:
     """Opens caches for one model."""
 
     def __init__(
-        self, loaded: LoadedModel, shape: Shape, log: EngineLog, n_threads: int, native: Native
+        self, loaded: LoadedModel, shape: Shape, log: EngineLog, threads: Threads, native: Native
     ) -> None:
         self.shape = shape
         self._native = native
@@ -113,7 +114,7 @@ class CacheMaker:
         self._refused_windows: dict[tuple[str, str], str] = {}
         self._loaded = loaded
         self._log = log
-        self._n_threads = n_threads
+        self._threads = threads
 
     def check(self, settings: CacheSettings) -> None:
         """Refuse settings that this model cannot have.
@@ -183,7 +184,7 @@ class CacheMaker:
                 n_ctx=settings.n_ctx,
                 type_k=type_k,
                 type_v=type_v,
-                n_threads=self._n_threads,
+                n_threads=self._threads.now,
             )
         if tail is not None:
             reserve(tail, self._layout, type_k, type_v, context.n_ubatch)

@@ -15,6 +15,7 @@ from app.engine.protocol import Event, Finished, PrefillProgress, Sampling, Text
 from app.engine.pruned import Pruned
 from app.engine.sampling import Sampler
 from app.engine.stream import TextStream
+from app.engine.threads import Threads
 from app.engine.vocabulary import Vocabulary
 from app.engine.window import WindowMarks
 from quantize.errors import EngineError
@@ -52,6 +53,7 @@ class Conversation:
         emit: Callable[[Event], None],
         poll: Callable[[], None],
         *,
+        threads: Threads,
         pace: Pace,
         n_swa: int,
     ) -> None:
@@ -68,7 +70,8 @@ class Conversation:
         self._inbox = inbox
         self._emit = emit
         self._poll = poll
-        self._pace = pace
+        self._threads = threads
+        self.pace = pace
         self._n_swa = n_swa
         self._goal = 0
         self._checkpoints = Checkpoints(cache.context.model)
@@ -199,7 +202,7 @@ class Conversation:
             if self._inbox.stopped:
                 return False
             context = self.context
-            size = self._pace.size(done, context.n_batch, tiled=context.tiled_attention)
+            size = self.pace.size(done, context.n_batch, tiled=context.tiled_attention)
             if self._checkpoints.needed and logits:
                 # The reply may be written again: keep the state before the last token.
                 size = min(size, max(1, len(wanted) - 1 - done))
@@ -207,6 +210,7 @@ class Conversation:
                     self._checkpoints.save(context, done)
             batch = wanted[done : done + size]
             is_last = done + len(batch) == len(wanted)
+            self._threads.watch(context)
             code = context.decode(batch, done, logits="last" if is_last and logits else "none")
             now = perf_counter()
             if code == DONE:
@@ -305,6 +309,7 @@ class _Writer:
     def _loop(self) -> str:
         conversation, stream, sampler = self._conversation, self._stream, self._sampler
         inbox, tokens, vocabulary = conversation._inbox, conversation.tokens, conversation._vocabulary
+        threads = conversation._threads
         if self._max_tokens == 0:
             return "length"
         while True:
@@ -325,6 +330,7 @@ class _Writer:
                 return "stopped"
             if len(tokens) - conversation.n_gone >= conversation.n_ctx:
                 return "context"
+            threads.watch(conversation.context)
             code = conversation.context.decode_one(token, len(tokens))
             if code != DONE:
                 conversation._synchronize([])

@@ -26,6 +26,7 @@ from app.engine.protocol import (
     PruneCache,
     Resume,
     SetCache,
+    SetThreads,
     Shutdown,
     Status,
     TokenCount,
@@ -58,10 +59,14 @@ class Engine:
         while not isinstance(command := self._inbox.next(), Shutdown):
             if isinstance(command, Load | Generate | SetCache | UndoCache | PruneCache):
                 self._busy.set()
+                if self._session is not None:
+                    self._session.threads.begin()
             try:
                 self._do(command)
             finally:
                 self._inbox.done()
+            if self._busy.is_set() and self._session is not None:
+                self._session.threads.end()
             if self._busy.is_set():
                 self._busy.clear()
                 self._outbox.send(self._status(0))
@@ -85,6 +90,9 @@ class Engine:
                     self._outbox.send(pruner.preview(command) if command.preview else pruner.prune(command))
                 case UndoCache():
                     self._outbox.send(self._require().switcher.undo(command.id))
+                case SetThreads():
+                    self._require().set_threads(command.n_threads, adapt=command.adapt_threads)
+                    self._outbox.send(self._status(command.id))
                 case Ask():
                     self._outbox.send(self._status(command.id))
                 case CountTokens():
@@ -223,4 +231,6 @@ class Engine:
             speeds.first_token_s,
             len(session.switcher.history) > 0,
             session.conversation.n_gone,
+            session.threads.now,
+            session.threads.most,
         )

@@ -14,14 +14,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import BinaryIO
 
-from app.engine.protocol import Ask, Command, CountTokens, SetCache, Shutdown, Stop, UndoCache
+from app.engine.protocol import Ask, Command, CountTokens, SetCache, SetThreads, Shutdown, Stop, UndoCache
 from app.engine.protocol.wire import decode_command, read_lines
 from quantize.errors import EngineError
 from quantize.llama import StopFlag
 
 Kinds = tuple[type[Command], ...]
 
-URGENT: Kinds = (SetCache, UndoCache, Ask, CountTokens)
+URGENT: Kinds = (SetCache, UndoCache, SetThreads, Ask, CountTokens)
 
 
 LAST_SECONDS = 60.0

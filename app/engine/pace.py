@@ -54,7 +54,7 @@ class Pace:
             2 * layer.n_head * (layer.heads.head_dim_k + layer.heads.head_dim_v) for layer in shape.layers
         )
         self._n_swa = shape.n_swa if not shape.base else 0
-        self._n_threads = n_threads
+        self.n_threads = n_threads
 
     def size(self, n_past: int, n_batch: int, *, tiled: bool) -> int:
         """Tokens of the batch after ``n_past`` tokens: ``n_batch`` halved as often as necessary.
@@ -69,7 +69,7 @@ class Pace:
         while size > least:
             matrix = size * self._matrix_flops / MATRIX_FLOPS
             attention = size * (cells + size) * self._attention_flops / rate
-            if max(matrix, attention) <= LONGEST_NODE * self._n_threads:
+            if max(matrix, attention) <= LONGEST_NODE * self.n_threads:
                 break
             size = max(size // 2, least)
         return size

@@ -29,6 +29,7 @@ from app.engine.protocol import (
 )
 from app.engine.pruned import Pruned
 from app.engine.switch import Switcher
+from app.engine.threads import Threads
 from app.engine.window import window_of
 from models.plan import round_up
 from quantize.errors import CacheTypeError, ContextFullError, EngineError, OutOfMemoryError
@@ -81,7 +82,7 @@ class Pruner:
         budget: Budget,
         inbox: Inbox,
         emit: Callable[[Event], None],
-        n_threads: int,
+        threads: Threads,
     ) -> None:
         self.obstacle = ""
         self._loaded = loaded
@@ -91,7 +92,7 @@ class Pruner:
         self._budget = budget
         self._inbox = inbox
         self._emit = emit
-        self._n_threads = n_threads
+        self._threads = threads
         self._prepared: _Prepared | None = None
 
     # ------------------------------------------------------------------ what is asked for
@@ -281,7 +282,7 @@ class Pruner:
                 self._text(command),
                 state.n_cells,
                 len(geometry.parts[0]),
-                lambda done, total: self._progress(command.id, done, total),
+                lambda done, total: self._progress(command.id, context, done, total),
             )
         parts = spans.of(self._loaded, self._conversation.tokens, command.turns)
         request = Request(
@@ -355,7 +356,8 @@ class Pruner:
         before = rest[n_same:] if n_same == len(tokens) else self._loaded.model.tokenize(f"\n\n{REQUEST}\n\n")
         return Text(list(tokens), pruned.whole_from if pruned is not None else 0, before)
 
-    def _progress(self, id: int, done: int, total: int) -> bool:
+    def _progress(self, id: int, context: Context, done: int, total: int) -> bool:
+        self._threads.watch(context)
         self._emit(PrefillProgress(id, done, total, 0, 0.0, 0.0))
         return not self._inbox.stopped
 
@@ -391,7 +393,7 @@ class Pruner:
         model = self._loaded.model
         with self._own_kernel():
             if chosen.needs_kernel:
-                with watching_context(model, n_ctx, type_k, type_v, self._n_threads, n_outputs) as both:
+                with watching_context(model, n_ctx, type_k, type_v, self._threads.now, n_outputs) as both:
                     both[0].stop_with(self._inbox.stop_flag)
                     yield both
             else:
@@ -400,7 +402,7 @@ class Pruner:
                     n_ctx=n_ctx,
                     type_k=type_k,
                     type_v=type_v,
-                    n_threads=self._n_threads,
+                    n_threads=self._threads.now,
                     n_outputs_max=n_outputs,
                 ) as context:
                     context.stop_with(self._inbox.stop_flag)

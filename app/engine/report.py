@@ -97,6 +97,8 @@ class JsonReport:
             available_bytes=memory.available,
             prefill_tps=round(status.prefill_tps, 3),
             generate_tps=round(status.generate_tps, 3),
+            n_threads=status.n_threads,
+            most_threads=status.most_threads,
             can_undo=status.can_undo,
             rows=[
                 {

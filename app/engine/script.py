@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,17 +63,7 @@ class Runner:
 
     def _open(self) -> None:
         load = self._load
-        command = Load(
-            self._dialogue.next_id(),
-            load.path,
-            load.n_ctx,
-            load.type_k,
-            load.type_v,
-            load.tail,
-            load.n_threads,
-            load.repack,
-            load.n_gpu_layers,
-        )
+        command = replace(load, id=self._dialogue.next_id())
         loaded = self._dialogue.ask(command, Loaded)
         for note in loaded.model.notes:
             self._report.note(note)
@@ -81,17 +72,12 @@ class Runner:
         self._report.event(event)
 
     def _changed(self, changed: CacheChanged) -> None:
-        load = self._load
-        self._load = Load(
-            load.id,
-            load.path,
-            changed.n_ctx,
-            changed.type_k,
-            changed.type_v,
-            changed.tail_wish,
-            load.n_threads,
-            load.repack,
-            load.n_gpu_layers,
+        self._load = replace(
+            self._load,
+            n_ctx=changed.n_ctx,
+            type_k=changed.type_k,
+            type_v=changed.type_v,
+            tail=changed.tail_wish,
         )
         self._report.changed(changed)
 

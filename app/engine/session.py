@@ -19,7 +19,7 @@ from app.engine.parking import Parking
 from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.pruner import Pruner
 from app.engine.switch import Switcher
-from app.engine.threads import default_threads
+from app.engine.threads import Threads
 from app.engine.window import WindowMarks
 from app.paths import cache_dir
 from models.exact import exact_planner
@@ -57,6 +57,7 @@ class Session:
     pruner: Pruner
     budget: Budget
     parking: Parking
+    threads: Threads
 
     @property
     def cache(self) -> Cache:
@@ -73,6 +74,12 @@ class Session:
         """The command that would bring this session back, empty, with its present cache."""
         s = self.cache.settings
         return replace(self.load, type_k=s.type_k, type_v=s.type_v, n_ctx=s.n_ctx, tail=s.tail_wish)
+
+    def set_threads(self, n_threads: int, *, adapt: bool) -> None:
+        """Compute with other threads from the next token or batch on."""
+        self.load = replace(self.load, n_threads=n_threads, adapt_threads=adapt)
+        self.threads.limit(n_threads, adapt=adapt)
+        self.conversation.pace.n_threads = self.threads.most
 
 
 def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPlan:
@@ -151,8 +158,8 @@ def open_session(
     cache: Cache | None = None
     try:
         shape = plan.budget.planner.shape
-        n_threads = command.n_threads or default_threads()
-        maker = CacheMaker(loaded, shape, log, n_threads, plan.budget.native)
+        threads = Threads(command.n_threads, adapt=command.adapt_threads)
+        maker = CacheMaker(loaded, shape, log, threads, plan.budget.native)
         maker.check(plan.settings)
         settings, note = _with_window(plan, maker)
         cache = maker.open(settings)
@@ -168,16 +175,17 @@ def open_session(
             inbox,
             emit,
             poll,
-            pace=Pace(plan.header, shape, n_threads),
+            threads=threads,
+            pace=Pace(plan.header, shape, threads.most),
             n_swa=info.n_swa,
         )
         switcher = Switcher(conversation, maker, plan.budget, inbox, cache, transcodes=info.transcodes)
         if inbox.stopped:
             raise EngineError("The load was stopped.")
-        pruner = Pruner(loaded, conversation, switcher, maker, plan.budget, inbox, emit, n_threads)
+        pruner = Pruner(loaded, conversation, switcher, maker, plan.budget, inbox, emit, threads)
         pruner.obstacle = reason if state is None else obstacle(state)
         parking = Parking(loaded.model, loaded.vocabulary, maker, conversation, log, emit, obstacle=reason)
-        return Session(command, loaded, info, conversation, switcher, pruner, plan.budget, parking)
+        return Session(command, loaded, info, conversation, switcher, pruner, plan.budget, parking, threads)
     except BaseException:
         if cache is not None:
             cache.close()

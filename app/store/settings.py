@@ -76,7 +76,10 @@ class Settings:
     )
 
     n_threads: int = _setting(
-        0, "engine", "Threads that compute; 0 takes the physical cores.", low=0, high=1024
+        0, "engine", "Most threads that compute; 0 takes the physical cores.", low=0, high=1024
+    )
+    adapt_threads: bool = _setting(
+        True, "engine", "Compute with fewer threads while other programs keep the cores busy."
     )
     repack: bool = _setting(True, "engine", "Keep a second, faster copy of some weights in memory.")
     n_gpu_layers: int = _setting(

@@ -91,7 +91,8 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self.stretch.show_status(status, self._n_ctx_train)
         self.loss.redraw()  # it says how long ago
         self._arrange(self.size.height)
-        self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s)
+        fewer = status.n_threads if status.n_threads < status.most_threads else 0
+        self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s, fewer)
 
     def show_loaded(self, loaded: Loaded) -> None:
         """A model is ready: the figures of another one are forgotten."""

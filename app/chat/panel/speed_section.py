@@ -1,4 +1,6 @@
-"""SPEED: how fast the prompt is read, how fast the reply is written, how soon it begins."""
+"""SPEED: how fast the prompt is read, how fast the reply is written, how soon it begins.
+
+While other programs keep cores busy it says with how many threads that is."""
 
 from __future__ import annotations
 
@@ -15,10 +17,18 @@ class SpeedSection(Lines):
     def __init__(self) -> None:
         super().__init__(id="speed")
         self._figures: tuple[float, float, float] = (0.0, 0.0, 0.0)
+        self._fewer = 0
 
-    def show(self, prefill_tps: float, generate_tps: float, first_token_s: float) -> None:
-        """Take fresh figures: tokens per second and seconds, 0 for what is not known."""
+    def show(
+        self, prefill_tps: float, generate_tps: float, first_token_s: float, fewer_threads: int = 0
+    ) -> None:
+        """Take fresh figures: tokens per second and seconds, 0 for what is not known.
+
+        Args:
+            fewer_threads: threads that compute, if others keep some from computing; else 0.
+        """
         self._figures = (prefill_tps, generate_tps, first_token_s)
+        self._fewer = fewer_threads
         self.redraw()
 
     def build(self, width: int) -> Sequence[Line]:
@@ -30,7 +40,8 @@ class SpeedSection(Lines):
             ("first token", fit(duration(first) if first > 0 else DASH, 11, ">"), first > 0),
         )
         widths = [max(len(name), len(text)) for name, text, _ in cells]
-        room = width - len("SPEED") - sum(widths)
+        note = f"{self._fewer} thread{'s' if self._fewer > 1 else ''}" if self._fewer else ""
+        room = width - max(len("SPEED"), len(note)) - sum(widths)
         gap = max(1, min(3, room // 3))
         names: list[Piece] = []
         figures: list[Piece] = []
@@ -40,4 +51,4 @@ class SpeedSection(Lines):
         title = (Piece("SPEED", "title"),)
         if self.density == Density.TIGHT:
             return [sides(title, figures, width)]
-        return [sides(title, names, width), sides((), figures, width)]
+        return [sides(title, names, width), sides((Piece(note, "muted"),) if note else (), figures, width)]

@@ -13,6 +13,9 @@ from app.store.settings import Setting
 EVERYWHERE_ONLY = ("screen", "models", "keys")
 """Sections whose settings cannot differ between models or conversations."""
 
+AT_ONCE = ("n_threads", "adapt_threads")
+"""Settings of the engine that hold for a model that is loaded already."""
+
 ORIGINS = {
     "default": "",
     "file": "everywhere",

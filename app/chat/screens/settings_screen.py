@@ -16,7 +16,7 @@ from app.chat.panel.lines import Lines
 from app.chat.screens.ask import AskText
 from app.chat.screens.dialog import Dialog
 from app.chat.screens.row_list import Draw, Row, RowList, heading
-from app.chat.screens.setting_rows import EVERYWHERE_ONLY, draw_setting, stepped, typed
+from app.chat.screens.setting_rows import AT_ONCE, EVERYWHERE_ONLY, draw_setting, stepped, typed
 from app.plain_text import one_line
 from app.store.settings import SECTIONS, SETTINGS, Setting
 from quantize.cache_types import CACHE_TYPES
@@ -116,7 +116,7 @@ class SettingsScreen(Dialog):
         setting = self._setting
         if setting is not None:
             remark = "" if self._applies(setting) else "It holds everywhere. "
-            if setting.section == "engine":
+            if setting.section == "engine" and setting.name not in AT_ONCE:
                 remark = "From the next load of a model on. "
             self._about.show(setting, remark)
         self._tabs.show(self._effective_scope)

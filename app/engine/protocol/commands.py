@@ -21,10 +21,12 @@ class Load:
     tail: int = AUTO_TAIL
     """Newest tokens that are kept exactly where the cache is compressed, or ``AUTO_TAIL``."""
     n_threads: int = 0
-    """0 takes the number of physical cores."""
+    """The most threads; 0 takes the number of physical cores."""
     repack: bool = True
     """Let llama.cpp keep a second, faster copy of some weights."""
     n_gpu_layers: int = 0
+    adapt_threads: bool = True
+    """Compute with fewer threads while other programs keep the cores busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,16 @@ class Generate:
     sampling: Sampling = field(default_factory=Sampling)
     prefix: str = ""
     """Text that the reply begins with already (after a restart it goes on from here)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetThreads:
+    """Compute with other threads, also in the middle of a reply. Closes with ``Status``."""
+
+    id: int
+    n_threads: int
+    """As in ``Load``."""
+    adapt_threads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +173,7 @@ class Shutdown:
 Command = (
     Load
     | Generate
+    | SetThreads
     | Stop
     | SetCache
     | UndoCache

@@ -185,6 +185,10 @@ class Status:
     can_undo: bool
     n_gone: int = 0
     """Cells that pruning has freed so far; they are not among ``n_used``."""
+    n_threads: int = 0
+    """Threads that compute."""
+    most_threads: int = 0
+    """Threads that would, if no other program kept a core busy."""
 
 
 @dataclass(frozen=True, slots=True)
