@@ -330,6 +330,25 @@ async def test_settings_are_changed_and_checked(chat: Chat, value: str) -> None:
             assert watch.of(news.Notice)[-1].kind == "error"
 
 
+async def test_threads_change_at_once_and_after_a_restart(chat: Chat) -> None:
+    """In the engine that runs, and in the next one; no model is loaded for it."""
+
+    def threads() -> tuple[int, int]:
+        status = watch.session.status
+        return (status.n_threads, status.most_threads) if status is not None else (0, 0)
+
+    async with chat(adapt_threads=False) as watch:
+        await watch.say("hello")
+        await watch.ready()
+        loads = len(watch.of(news.ModelChanged))
+        await watch.say("/set n_threads 3")
+        await watch.until(lambda: threads() == (3, 3))
+        assert len(watch.of(news.ModelChanged)) == loads
+        watch.strike(signal.SIGKILL)
+        await watch.until(lambda: len(watch.of(news.ModelChanged)) > loads)
+        await watch.until(lambda: threads() == (3, 3))
+
+
 async def test_a_model_that_is_not_there_leaves_the_chat_usable(chat: Chat, small_model: Path) -> None:
     async with chat(model="no-such-model") as watch:
         await watch.until(lambda: watch.session.phase == "stopped")

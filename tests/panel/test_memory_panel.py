@@ -102,6 +102,19 @@ async def test_every_number_keeps_its_place_and_width() -> None:
                     assert cell_len(new) == cell_len(old), (old, new)
 
 
+@pytest.mark.parametrize(("n_threads", "note"), ((8, "SPEED"), (5, "5 threads"), (1, "1 thread")))
+async def test_threads_that_others_keep_from_computing_are_said(n_threads: int, note: str) -> None:
+    host, panel = panel_in_host()
+    async with host.run_test(size=(140, 40)) as pilot:
+        panel.show_status(figures.status(n_threads=n_threads, most_threads=8))
+        await pilot.pause()
+        text = panel.speed.plain_text
+        assert f"{note} " in text
+        assert ("thread" in text) == (n_threads < 8)
+        assert all(figure in text for figure in ("412 t/s", "21.4 t/s", "1.3 s"))
+        assert max(map(cell_len, text.splitlines())) <= panel.speed.size.width
+
+
 async def test_nothing_moves_when_the_first_figures_come() -> None:
     host, panel = panel_in_host()
     async with host.run_test(size=(140, 40)) as pilot:
