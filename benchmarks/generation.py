@@ -25,6 +25,7 @@ import psutil
 
 from app.engine.client import EngineClient
 from app.engine.protocol import (
+    Ask,
     Event,
     Failed,
     Finished,
@@ -105,6 +106,13 @@ class Engine:
         before = self._cpu_seconds()
         end, finished, first = self._generate(TURNS, sampling(seed))
         return finished.n_generated - 1, end - first, self._cpu_seconds() - before
+
+    def ask(self) -> Status:
+        """The figures of now."""
+        self.client.send(Ask(self.client.next_id()))
+        status = self._until(Status)[1]
+        assert isinstance(status, Status)
+        return status
 
     def read(self, turns: tuple[Turn, ...]) -> float:
         """Tokens per second that a prompt is read with."""

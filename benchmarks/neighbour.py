@@ -15,15 +15,19 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from time import sleep
 
-from app.engine.protocol import Turn
+from app.engine.protocol import Stop, Turn
 from app.engine.threads import default_threads
 from benchmarks.generation import Engine
 from models.resolve import resolve
+
+LONGEST = 8.0
+"""Seconds of a reply: two threads beside a busy program hardly get on."""
 
 FILLER = "The cache holds a key and a value for every token that the model has read so far. "
 
@@ -43,12 +47,23 @@ def busy(n: int) -> Iterator[None]:
     command = [sys.executable, "-c", "while True: pass"]
     programs = [subprocess.Popen(command) for _ in range(n)]
     try:
-        sleep(0.5)
         yield
     finally:
         for each in programs:
             each.kill()
             each.wait()
+
+
+def write(engine: Engine, seed: int) -> float:
+    """Tokens per second of one reply; it is stopped after ``LONGEST`` seconds."""
+    client = engine.client
+    timer = threading.Timer(LONGEST, lambda: client.send(Stop(client.next_id())))
+    timer.start()
+    try:
+        n, seconds, _ = engine.reply(seed)
+    finally:
+        timer.cancel()
+    return n / seconds
 
 
 def main() -> None:
@@ -73,13 +88,17 @@ def main() -> None:
     writing: dict[str, list[float]] = {name: [] for name in engines}
     reading: dict[str, list[float]] = {name: [] for name in engines}
     with busy(args.busy):
+        for _ in range(2):  # as the interface does, every two seconds
+            for engine in engines.values():
+                engine.ask()
+            sleep(1.0)
         for number in range(args.rounds + 1):
             for name, engine in engines.items():
-                n, seconds, _ = engine.reply(number)
+                rate = write(engine, number)
                 if number:
-                    writing[name].append(n / seconds)
+                    writing[name].append(rate)
                 else:
-                    first[name] = n / seconds
+                    first[name] = rate
             for name, engine in engines.items():
                 reading[name].append(engine.read(prompt))
     for engine in engines.values():

@@ -57,10 +57,13 @@ class Engine:
     def run(self) -> None:
         """Do commands until ``Shutdown``."""
         while not isinstance(command := self._inbox.next(), Shutdown):
+            threads = self._session.threads if self._session is not None else None
             if isinstance(command, Load | Generate | SetCache | UndoCache | PruneCache):
                 self._busy.set()
-                if self._session is not None:
-                    self._session.threads.begin()
+                if threads is not None:
+                    threads.begin()
+            elif threads is not None:
+                threads.rest()
             try:
                 self._do(command)
             finally:

@@ -20,6 +20,9 @@ two are about as fast as one."""
 SHORTEST = 0.04
 """Seconds; nothing is concluded from less. The system counts idle time in hundredths."""
 
+SHORTEST_REST = 0.2
+"""The same while nothing is computed: there is no hurry."""
+
 FIRST_WAIT = 0.3
 """Seconds that a core must have been free before it is used again."""
 
@@ -66,13 +69,17 @@ class ThreadCount:
         self.most, self.now = most, min(self.now, most)
         self._free_for = 0.0
 
-    def start(self, sample: Sample) -> None:
-        """Computing begins: what others left since the last sample holds at once, in both directions."""
-        seconds = sample.at - self._last.at
-        if seconds >= SHORTEST:
+    def rest(self, sample: Sample) -> None:
+        """Nothing was computed since the last sample: what others left holds at once, in both directions."""
+        if sample.at - self._last.at >= SHORTEST_REST:
             self.now = self._worth(sample)
+            self._last = sample
+            self._free_for = 0.0
+
+    def start(self, sample: Sample) -> None:
+        """Computing begins, after a rest."""
+        self.rest(sample)
         self._last = sample
-        self._free_for = 0.0
 
     def see(self, sample: Sample) -> None:
         """Take what happened since the last sample while ``now`` threads computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from time import perf_counter, process_time
@@ -19,6 +20,8 @@ WINDOW = 0.1
 
 MOST_SHARE = 0.005
 """Of the time, spent on looking: it takes 0.1 ms with two cores and longer with very many."""
+
+LONGEST_WINDOW = 0.3
 
 
 def default_threads() -> int:
@@ -92,6 +95,7 @@ class Threads:
         self._known = begin.idle > 0  # some sandboxes tell nothing
         self._count = ThreadCount(most or default_threads(), begin)
         self._due = 0.0
+        self._cost = math.inf
         self._adapt = adapt
 
     @property
@@ -110,6 +114,12 @@ class Threads:
         self._adapt = adapt
         if not adapt:
             self._count.now = self._count.most
+
+    def rest(self) -> None:
+        """Nothing has been computed since ``end``. The more often this is called, the fresher is what
+        the next command begins with; the interface asks for figures every two seconds."""
+        if self._watches:
+            self._count.rest(self._look())
 
     def begin(self) -> None:
         """A command begins that may compute."""
@@ -136,5 +146,6 @@ class Threads:
         began = perf_counter()
         sample = self._meter.read()
         now = perf_counter()
-        self._due = now + max(WINDOW, (now - began) / MOST_SHARE)
+        self._cost = min(self._cost, now - began)  # the least: others may take the core meanwhile
+        self._due = now + max(WINDOW, min(self._cost / MOST_SHARE, LONGEST_WINDOW))
         return sample
