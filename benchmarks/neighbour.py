@@ -54,8 +54,17 @@ def busy(n: int) -> Iterator[None]:
             each.wait()
 
 
+def ask(engine: Engine) -> None:
+    """For figures twice, as the interface does every two seconds: else the engine takes what the other
+    engines computed since its last reply for the load of now."""
+    engine.ask()
+    sleep(0.3)
+    engine.ask()
+
+
 def write(engine: Engine, seed: int) -> float:
     """Tokens per second of one reply; it is stopped after ``LONGEST`` seconds."""
+    ask(engine)
     client = engine.client
     timer = threading.Timer(LONGEST, lambda: client.send(Stop(client.next_id())))
     timer.start()
@@ -88,10 +97,6 @@ def main() -> None:
     writing: dict[str, list[float]] = {name: [] for name in engines}
     reading: dict[str, list[float]] = {name: [] for name in engines}
     with busy(args.busy):
-        for _ in range(2):  # as the interface does, every two seconds
-            for engine in engines.values():
-                engine.ask()
-            sleep(1.0)
         for number in range(args.rounds + 1):
             for name, engine in engines.items():
                 rate = write(engine, number)
@@ -100,6 +105,7 @@ def main() -> None:
                 else:
                     first[name] = rate
             for name, engine in engines.items():
+                ask(engine)
                 reading[name].append(engine.read(prompt))
     for engine in engines.values():
         engine.client.close()
