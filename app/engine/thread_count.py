@@ -17,6 +17,9 @@ SLACK = 0.25
 """So much of a core others may use before it counts as taken. With a fifth of a core taken two threads of
 two are about as fast as one."""
 
+CLEAR = 0.5
+"""So much that it needs no second look. Less may be a short burst, of a terminal that draws for instance."""
+
 SHORTEST = 0.04
 """Seconds; nothing is concluded from less. The system counts idle time in hundredths."""
 
@@ -58,6 +61,7 @@ class ThreadCount:
         self.now = most
         self._last = begin
         self._added_at = -math.inf
+        self._short = False
         self._free_for = 0.0
         self._free = most
         self._wait = FIRST_WAIT
@@ -86,13 +90,17 @@ class ThreadCount:
         seconds = sample.at - self._last.at
         if seconds < SHORTEST:
             return
-        worth = self._worth(sample)
+        worth, clear = self._worth(sample), self._worth(sample, CLEAR)
         self._last = sample
+        again, self._short = self._short, worth < self.now <= clear
         if worth < self.now:
+            self._free_for = 0.0
+            if self._short and not again:
+                return
             kept = sample.at - self._added_at
             self._wait = min(2 * self._wait, LONGEST_WAIT) if kept < TRIAL else FIRST_WAIT
-            self.now = worth
-            self._free_for = 0.0
+            self.now = min(worth if again else clear, clear)
+            self._short = False
         elif worth > self.now:
             self._free = min(worth, self._free) if self._free_for else worth
             self._free_for += seconds
@@ -102,8 +110,8 @@ class ThreadCount:
         else:
             self._free_for = 0.0
 
-    def _worth(self, sample: Sample) -> int:
+    def _worth(self, sample: Sample, slack: float = SLACK) -> int:
         """As many threads as there are cores that others left since the last sample."""
         before = self._last
         left = (sample.own - before.own + sample.idle - before.idle) / (sample.at - before.at)
-        return max(1, min(self.most, math.floor(left + SLACK)))
+        return max(1, min(self.most, math.floor(left + slack)))

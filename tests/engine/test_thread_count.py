@@ -77,6 +77,14 @@ def test_threads_make_room_within_two_seconds(cores: int, n_busy: int, quiet_win
     assert seen == sorted(seen, reverse=True)
 
 
+def test_a_short_burst_is_waited_out() -> None:
+    """A third of a core for one window changes nothing; for two, it does."""
+    machine = Machine(2, lambda at: 0.4 if 0.95 < at < 1.05 or at > 1.95 else 0)
+    count = begin(machine)
+    assert set(machine.work(count, 2)) == {2}
+    assert machine.work(count, 0.2) == [2, 1]
+
+
 def test_two_cores_with_one_taken() -> None:
     """One window is enough, and nothing is tried while the other program goes on."""
     machine = Machine(2, lambda _at: 1)
@@ -97,7 +105,7 @@ def test_all_come_back_when_the_machine_is_quiet_again(cores: int, n_busy: int, 
     assert count.now == cores
 
 
-@given(st.integers(2, 16), st.floats(0.2, 3), st.floats(0.2, 3))
+@given(st.integers(2, 16), st.floats(0.5, 3), st.floats(0.4, 3))
 def test_bursts_are_tried_ever_more_rarely(cores: int, burst: float, pause: float) -> None:
     """Each trial beside a burst costs a window in which threads wait for each other."""
     machine = Machine(cores, lambda at: cores if at % (burst + pause) < burst else 0)
