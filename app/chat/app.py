@@ -284,3 +284,4 @@ class StretchApp(Guarded, App[int]):
             self.screen.clear_selection()
         elif not self.session.stop():
             self.session.notify("Everything is saved.", actions=[Action("leave", "/quit")])
+            self.chat.transcript.follow()

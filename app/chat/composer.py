@@ -123,6 +123,13 @@ class Composer(TextArea):
         """Begin another line."""
         self.insert("\n", maintain_selection_offset=False)
 
+    def action_copy(self) -> None:
+        """Ctrl-C: copy what is marked here; without a mark it means what it means everywhere."""
+        if self.selected_text:
+            super().action_copy()
+        else:
+            self.call_later(self.run_action, "app.copy_or_stop")
+
     def action_to_transcript(self) -> None:
         """Walk over the turns with the keyboard."""
         self.post_message(self.LeftUpwards())

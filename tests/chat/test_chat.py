@@ -251,6 +251,22 @@ async def test_a_deleted_conversation_comes_back(chat: Chat) -> None:
         assert watch.texts("user") == ["hello"]
 
 
+async def test_ctrl_c_copies_stops_or_says_how_to_leave(chat: Chat) -> None:
+    """In this order, while the input has the focus."""
+    async with chat(max_tokens=1200) as watch:
+        await watch.ready()
+        await watch.frozen_at(news.ReplyText, "hello")
+        await watch.pilot.press(*"ab", "shift+left", "ctrl+c")
+        assert watch.app.clipboard == "b" and watch.session.busy
+        await watch.pilot.press("right", "ctrl+c")
+        watch.thaw()
+        await watch.ready()
+        assert watch.of(news.ReplyDone)[-1].reason == "stopped"
+        await watch.pilot.press("ctrl+c")
+        assert notices(watch)[-1] == "Everything is saved."
+        assert watch.app.chat.composer.text == "ab"
+
+
 async def test_a_command_that_takes_nothing_does_not_swallow_a_sentence(chat: Chat) -> None:
     async with chat() as watch:
         await watch.say("hello")
