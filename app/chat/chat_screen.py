@@ -24,6 +24,7 @@ from app.chat.markdown.blocks import parse as parse_markdown
 from app.chat.news_board import NewsBoard
 from app.chat.panel.memory_panel import MemoryPanel
 from app.chat.panel.panel_line import PanelLine
+from app.chat.transcript.entry import Entry
 from app.chat.transcript.full_choice import FullChoice
 from app.chat.transcript.one_line import OneLine
 from app.chat.transcript.thinking import without_thinking
@@ -131,10 +132,12 @@ class ChatScreen(NewsBoard):
         if not text.strip():
             return
         if parse(text) is not None:
+            last = next(reversed(self.transcript.entries), None)
             if self.chat_app.commander.run(text):
                 self.composer.remember(text)
                 if self.composer.text == message.text:
                     self.composer.put("")
+            self.call_later(self._show_answer, last)
             return
         try:
             attachments = collect(text)
@@ -149,6 +152,12 @@ class ChatScreen(NewsBoard):
             self.session.edit(editing, unescape(text), attachments)
         else:
             self.session.send_message(unescape(text), attachments)
+
+    def _show_answer(self, last: Entry | None) -> None:
+        """Go to the line with which a command was answered; what comes later by itself moves nothing."""
+        now = next(reversed(self.transcript.entries), None)
+        if now is not None and now is not last and now.notice is not None:
+            self.transcript.follow()
 
     async def on_composer_edited(self, message: Composer.Edited) -> None:
         """Say what the files weigh that the text mentions, or what is being edited."""

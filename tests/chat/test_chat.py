@@ -267,6 +267,25 @@ async def test_ctrl_c_copies_stops_or_says_how_to_leave(chat: Chat) -> None:
         assert watch.app.chat.composer.text == "ab"
 
 
+async def test_the_answer_to_a_command_is_seen_wherever_the_page_stands(chat: Chat) -> None:
+    async with chat((80, 24)) as watch:
+        await watch.ready()
+        transcript = watch.app.chat.transcript
+        for n in range(40):
+            watch.session.notify(f"quiet line {n}")
+        await watch.pilot.pause()
+        transcript.scroll_to(y=0, animate=False)
+        await watch.pilot.pause()
+        assert not transcript.follows
+        watch.session.notify("this moves nothing")
+        await watch.pilot.pause()
+        assert not transcript.follows
+        await watch.say("/set temperature")
+        for _ in range(3):
+            await watch.pilot.pause()
+        assert transcript.follows
+
+
 async def test_a_command_that_takes_nothing_does_not_swallow_a_sentence(chat: Chat) -> None:
     async with chat() as watch:
         await watch.say("hello")
