@@ -11,6 +11,7 @@ POLICIES = (
     "lagkv",
     "keydiff",
     "leverage",
+    "outlier",
     "knorm",
     "streaming",
 )

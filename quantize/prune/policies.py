@@ -9,6 +9,7 @@ from quantize.prune.knorm import Knorm
 from quantize.prune.kvzip import KVzip
 from quantize.prune.lagkv import LagKV
 from quantize.prune.leverage import Leverage
+from quantize.prune.outlier import Outlier
 from quantize.prune.snapkv import SnapKV
 from quantize.prune.streaming import Streaming
 from quantize.prune.tova import Tova
@@ -21,6 +22,7 @@ __all__ = [
     "Knorm",
     "LagKV",
     "Leverage",
+    "Outlier",
     "SnapKV",
     "Streaming",
     "Tova",

@@ -57,7 +57,7 @@ POLICIES: dict[str, Policy] = {}
 """Every policy by name."""
 
 DEFAULT = "kvzip"
-FALLBACK = "keydiff"
+FALLBACK = "outlier"
 """The best that looks at keys and values only (``docs/pruning.md`` has the figures)."""
 
 

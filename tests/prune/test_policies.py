@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import quantize.prune.policies  # noqa: F401
 from quantize.errors import StateError, UsageError
+from quantize.prune.layer import Layer
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
 from quantize.prune.selection import Request, agreed
@@ -152,6 +153,20 @@ def test_knorm_keeps_small_keys_and_streaming_the_newest() -> None:
     norms = np.linalg.norm(layer.k[0], axis=1)
     assert policy("knorm").score(layer)[0].argmax() == norms.argmin()
     assert policy("streaming").score(layer)[0].argmax() == 49
+
+
+def test_outlier_adds_the_ranks_that_its_two_ways_give_within_a_head() -> None:
+    rng = np.random.default_rng(0)
+    k = (rng.normal(size=64) + 0.05 * rng.normal(size=(2, 400, 64))).astype(np.float32)
+    k[:, 7] *= -1  # unlike the others, and not spanned by them
+    layer = Layer(k, k, np.arange(400, dtype=np.int32))
+    found, *ways = (policy(name).score(layer) for name in ("outlier", "keydiff", "leverage"))
+    for head in range(2):
+        ranks = [
+            {cell: rank for rank, cell in enumerate(np.argsort(way[head], kind="stable"))} for way in ways
+        ]
+        assert found[head].tolist() == [ranks[0][cell] + ranks[1][cell] for cell in range(400)]
+        assert found[head].argmax() == 7
 
 
 def test_a_head_that_ends_inside_a_block_is_written_again() -> None:
