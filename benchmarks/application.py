@@ -1,6 +1,6 @@
 """Generation in the chat itself, drawing and all, against a bare llama-cpp-python loop, in one run.
 
-    python -m benchmarks.application [--model builtin] [--rounds 7] [--json]
+    python -m benchmarks.application [--model builtin] [--rounds 7] [--all-threads] [--json]
 
 The program runs in a terminal of 140x40 and writes replies; the same replies (same prompt, same
 samplers, same seeds) are written by the bare loop of ``benchmarks.generation``, in turns, both with the
@@ -32,13 +32,14 @@ SHORTEST = 100
 class Program:
     """``stretch`` with the sampling of ``benchmarks.generation``."""
 
-    def __init__(self, home: Path, model: str) -> None:
+    def __init__(self, home: Path, model: str, *, adapt: bool) -> None:
         s = sampling(1)
         settings = home / "config" / "settings.toml"
         settings.parent.mkdir(parents=True)
         settings.write_text(
             f"temperature = {s.temperature}\ntop_k = {s.top_k}\ntop_p = {s.top_p}\nmin_p = {s.min_p}\n"
             f"repeat_penalty = {s.repeat_penalty}\nmax_tokens = {MAX_TOKENS}\n"
+            f"adapt_threads = {str(adapt).lower()}\n"
         )
         self._terminal = Terminal(home, [model])
         self._terminal.wait_for("ready")
@@ -77,12 +78,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="builtin")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--all-threads", action="store_true", help="never fewer threads beside other programs"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     os.environ["STRETCH_KERNEL"] = "stock"
     bare = Bare(resolve(args.model), default_threads())
     with tempfile.TemporaryDirectory() as home:
-        program = Program(Path(home), args.model)
+        program = Program(Path(home), args.model, adapt=not args.all_threads)
         pairs, seed = [], 0
         while len(pairs) < args.rounds:
             seed += 1
