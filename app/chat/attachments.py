@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.decoding import decode
 from app.store.records import Attachment
 from quantize.errors import UsageError
 
@@ -86,17 +86,8 @@ def read(path: str) -> Attachment:
         raise UsageError(
             f"{path} is larger than {LARGEST // 1024 // 1024} MiB.", "Attach the part that matters."
         )
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what some editors call Unicode
-        try:
-            return Attachment(path, data.decode("utf-16"))
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{path} is not sound UTF-16 text.", "Save it as UTF-8.") from error
-    if b"\0" in data:
-        raise UsageError(f"{path} is not a text file.", "Only text can be attached.")
-    try:
-        return Attachment(path, data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text.", "Save it as UTF-8 and attach it again.") from error
+    text = decode(data, path, "Only text can be attached.", "Save it as UTF-8 and attach it again.")
+    return Attachment(path, text)
 
 
 def collect(text: str) -> list[Attachment]:

@@ -116,14 +116,14 @@ def _lines(args: argparse.Namespace) -> list[str]:
     """The turns to run.
 
     Raises:
-        UsageError: if there is nothing to say, or the script cannot be read.
+        UsageError: if there is nothing to say, or what there is cannot be read.
     """
     if args.script is not None:
         try:
             if args.script == "-":
-                return sys.stdin.read().splitlines()
-            with open(args.script, encoding="utf-8", errors="replace") as script:  # noqa: PTH123
-                return script.read().splitlines()
+                return _text(sys.stdin.buffer.read(), "The script").splitlines()
+            with open(args.script, "rb") as script:  # noqa: PTH123
+                return _text(script.read(), f"The script {args.script}").splitlines()
         except OSError as error:
             raise UsageError(f"The script {args.script} cannot be read: {error.strerror}.") from error
     piped = _piped()
@@ -136,7 +136,11 @@ def _lines(args: argparse.Namespace) -> list[str]:
 
 
 def _piped() -> str | None:
-    """What was piped or redirected into the program, None if its input is a terminal or nothing."""
+    """What was piped or redirected into the program, None if its input is a terminal or nothing.
+
+    Raises:
+        UsageError: if it is no text.
+    """
     import os
     import stat
 
@@ -146,7 +150,14 @@ def _piped() -> str | None:
         return None
     if not (stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
         return None
-    return sys.stdin.buffer.read().decode("utf-8", "replace").strip("\n") or None
+    return _text(sys.stdin.buffer.read(), "What was piped in").strip("\r\n") or None
+
+
+def _text(data: bytes, name: str) -> str:
+    from app.decoding import decode
+
+    convert = "Convert it to UTF-8 first, for example with iconv -f latin1 -t utf-8."
+    return decode(data, name, "The model reads text only: give it a text.", convert)
 
 
 def _natural(text: str) -> int:

@@ -34,7 +34,7 @@ def test_a_byte_order_mark_is_no_text(folder: Path) -> None:
     assert read("bom.txt").text == "hello"
 
 
-@pytest.mark.parametrize("data", [b"a\0b", b"\xff\xfe\x00", b"caf\xe9"])
+@pytest.mark.parametrize("data", [b"a\0b", b"\xff\xfe\x00", b"\xff\xfe\0\0a\0\0\0", b"caf\xe9"])
 def test_what_is_no_text_is_refused(folder: Path, data: bytes) -> None:
     (folder / "data.bin").write_bytes(data)
     with pytest.raises(UsageError, match=r"data\.bin is not"):

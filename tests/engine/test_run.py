@@ -30,13 +30,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def stretch_run(environment: dict[str, str], tmp_path: Path) -> Run:
     """``stretch_run("-p", "hi")`` runs the command to its end; ``input`` is piped into it."""
 
-    def run(*arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, input: str | bytes | None = None) -> subprocess.CompletedProcess[str]:
+        if isinstance(input, bytes):
+            input = input.decode("utf-8", "surrogateescape")
         return subprocess.run(
             [sys.executable, "-m", "app.cli", "run", *arguments, "--threads", "1"],
             env=environment,
             cwd=tmp_path,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
             **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),  # type: ignore[call-overload]
         )
@@ -68,6 +71,23 @@ def test_text_from_a_pipe_is_the_message_or_follows_it(stretch_run: Run) -> None
     both = events(stretch_run("-p", "What is it?", *options, input="The KV cache holds keys.\n"))[0]
     assert alone["text"] == given["text"] and alone["n_prompt"] == given["n_prompt"]
     assert both["n_prompt"] > given["n_prompt"]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\0", b"\xff\xfe\0\0a\0\0\0", b"\x89PNG\0", b"caf\xe9"])
+def test_what_is_piped_in_and_is_no_text_is_refused(stretch_run: Run, data: bytes) -> None:
+    for arguments, name in (((), "What was piped in"), (("--script", "-"), "The script")):
+        done = stretch_run(*arguments, "-n", "4", input=data)
+        assert done.returncode == 2 and done.stdout == ""
+        assert f"{name} is not" in done.stderr
+        assert "iconv" in done.stderr or "text only" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_marked_text_from_a_pipe_is_read_without_its_mark(stretch_run: Run, encoding: str) -> None:
+    options = ("--json", "--temp", "0", "-n", "4")
+    marked = events(stretch_run(*options, input="Is \u00fc in it?\r\n".encode(encoding)))[0]
+    plain = events(stretch_run(*options, input="Is \u00fc in it?"))[0]
+    assert marked["n_prompt"] == plain["n_prompt"]
 
 
 def test_a_seed_repeats_a_reply(stretch_run: Run, synthetic: Synthetic) -> None:
