@@ -58,11 +58,16 @@ class ParkedChats:
                 with contextlib.suppress(OSError):
                     path.unlink()
         for file in parked_files():
-            try:
-                self._session.store.conversation(file.conversation)
-            except StoreError:
+            if self._is_gone(file.conversation):
                 drop(file.conversation)
         drop_unused()
+
+    def _is_gone(self, conversation: int) -> bool:
+        """Whether a conversation is known to be no more; a store that cannot be read does not say so."""
+        try:
+            return not self._session.store.has(conversation)
+        except StoreError:
+            return False
 
     def delete(self, conversation: int) -> None:
         """The conversation is deleted, and what was parked of it with it."""
@@ -119,12 +124,7 @@ class ParkedChats:
         conversation = int(path.stem) if path.stem.isdigit() else 0
         pins = self._pins.pop(event.id, ())
         if event.n_bytes:
-            try:
-                session.store.conversation(conversation)
-            except StoreError:
-                drop(conversation)
-                return
-            if session.is_deleted(conversation):
+            if self._is_gone(conversation) or session.is_deleted(conversation):
                 drop(conversation)
                 return
             if conversation == session.page.id or not self._held.conversation:

@@ -94,6 +94,11 @@ class Store(MessageTree):
             raise StoreError(f"There is no conversation {id}.", "The list of chats shows those that exist.")
         return conversation_of(row)
 
+    def has(self, id: int) -> bool:
+        """Whether there is such a conversation (a deleted one counts, until ``close``)."""
+        with self._db.read() as c:
+            return c.execute("SELECT 1 FROM conversation WHERE id = ?", (id,)).fetchone() is not None
+
     def latest(self) -> Conversation | None:
         """The conversation that was used last."""
         found = self._ordered("c.updated DESC, c.id DESC", 1, 0)

@@ -92,6 +92,24 @@ async def test_the_oldest_go_when_the_disk_is_full(chat: Chat) -> None:
         assert parked_files() == []
 
 
+async def test_a_store_that_cannot_be_read_costs_no_parked_conversation(chat: Chat) -> None:
+    async with chat() as watch:
+        await watch.say(TEXT)
+        await watch.ready()
+        first = watch.session.page.id
+        await watch.say("/park")
+        await watch.until(lambda: any(n.text.startswith("Parked") for n in watch.of(Notice)))
+        parked_path(first + 1).write_bytes(bytes(100))
+        with watch.app.store._db.read() as c:
+            c.set_progress_handler(lambda: 1, 1)  # SQLite gives every query up
+        watch.session.parked.sweep()
+        assert {f.conversation for f in parked_files()} == {first, first + 1}
+        with watch.app.store._db.read() as c:
+            c.set_progress_handler(None, 1)
+        watch.session.parked.sweep()
+        assert [f.conversation for f in parked_files()] == [first]
+
+
 async def test_what_was_pinned_and_pruned_is_so_when_it_is_opened_again(chat: Chat) -> None:
     async with chat() as watch:
         await watch.say(TEXT)
