@@ -2,7 +2,8 @@
 
 Textual reads an escape character within a paste as the beginning of a key: what follows is lost or typed
 as keys, Enter among them, so a copied terminal log could send itself or leave the program. Terminals
-differ in whether they take such characters out. So they are taken out before Textual reads them.
+differ in whether they take such characters out. So they are taken out before Textual reads them, and so is
+what would reorder the text around it on the screen.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from textual._xterm_parser import XTermParser
 from textual.drivers import linux_driver
 from textual.message import Message
 
+from app.plain_text import BIDI
+
 BEGIN, END = "\x1b[200~", "\x1b[201~"
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 
 
 class Pastes:
-    """Passes input on and takes terminal sequences out of what is pasted."""
+    """Passes input on and takes terminal sequences and marks of direction out of what is pasted."""
 
     def __init__(self) -> None:
         self._last = ""
@@ -43,7 +46,7 @@ class Pastes:
                 self._last, self._paste = "", []
             else:
                 text = "".join(self._paste).removesuffix(END)
-                out.append(_SEQUENCE.sub("", text) + END)
+                out.append(_SEQUENCE.sub("", text).translate(BIDI) + END)
                 self._last, self._paste = "", None
         return "".join(out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -13,6 +14,7 @@ from textual.widgets import TextArea
 from app.chat.commands import BY_NAME
 from app.chat.completion import Arguments, complete
 from app.chat.completion_list import CompletionList
+from app.plain_text import in_place
 
 PLACEHOLDER = "Ask, or type / for commands, @ for files"
 MOST_REMEMBERED = 200
@@ -71,6 +73,10 @@ class Composer(TextArea):
         self.load_text(text)
         self.move_cursor(self.document.end)
         self._completion.show(None)
+
+    def get_line(self, line_index: int) -> Text:
+        """A line as it is drawn: an old message or a name of a file may hold what a terminal obeys."""
+        return Text(in_place(self.document.get_line(line_index)), end="", no_wrap=True)
 
     def remember(self, text: str) -> None:
         """Keep a text for the history."""

@@ -9,7 +9,7 @@ from app.pasted import BEGIN, END, Pastes, _Parser
 
 LOG = (
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 plain\r\n\x1b[1;3H\x11"
-    "\x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\ \x1b(B\x1b"
+    "\x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\ \x1b(B\u202e\u2066\x1b"
 )
 TEXT = "red  plain\r\n\x11link "
 
