@@ -115,13 +115,6 @@ class Page:
         """A message of the visible branch."""
         return next((m for m in reversed(self.messages) if m.id == message_id), None)
 
-    def before(self, message_id: int) -> Message | None:
-        """The message above another one."""
-        for n, message in enumerate(self.messages):
-            if message.id == message_id:
-                return self.messages[n - 1] if n else None
-        return None
-
     def last(self, role: str) -> Message | None:
         """The last message of the user or of the assistant."""
         return next((m for m in reversed(self.messages) if m.role == role), None)

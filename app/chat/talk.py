@@ -79,18 +79,18 @@ class Talk:
         return True
 
     def regenerate(self, message_id: int = 0) -> None:
-        """Write a reply again as a sibling of the old one."""
+        """Write a reply again as a sibling of the old one; an empty one that was left is filled instead."""
         page = self._session.page
         old = page.find(message_id) if message_id else next(reversed(page.messages), None)
         if old is None:
             self._session.notify("There is no reply to write again yet.")
             return
         self.interrupt()
-        if old.role == "assistant":
-            above = page.before(old.id)
-            self._session.store.set_leaf(page.id, above.id if above else None)
-        else:
-            self._session.store.set_leaf(page.id, old.id)
+        if old.state == "stopped" and not old.content and page.messages[-1].id == old.id:
+            self.continue_reply(old.id)
+            return
+        # The page may not have it any more: what is interrupted before its first word is gone.
+        self._session.store.set_leaf(page.id, old.parent if old.role == "assistant" else old.id)
         page.reload()
         self._session.post(news.ConversationOpened())
         self._begin_reply()

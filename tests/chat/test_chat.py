@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from app.chat import messages as news
 from app.chat.markdown.blocks import codes_in, parse
 from app.chat.transcript.full_choice import FullChoice
 from app.chat.transcript.notice_line import NoticeLine
+from app.chat.transcript.one_line import OneLine
 from app.chat.transcript.reply_turn import ReplyTurn
 from app.chat.transcript.transcript import MOST
 from app.chat.transcript.turn import Turn
@@ -204,6 +207,43 @@ async def test_a_full_context_can_be_left_alone(chat: Chat) -> None:
         assert watch.texts("assistant")[-1]
 
 
+async def test_a_reply_without_a_word_is_begun_again_below_its_question(chat: Chat) -> None:
+    async with chat(n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        for n in (1, 2):
+            await watch.until(lambda n=n: len(watch.of(news.SpaceRanOut)) == n)
+            assert [m.role for m in watch.session.page.messages] == ["user", "assistant"]
+            assert len(watch.session.store.branch(watch.session.page.id)) == 2
+            await watch.pilot.press("f5")
+
+
+@pytest.mark.parametrize("key", ["f5", "f6"])
+async def test_a_reply_of_which_a_killed_process_left_nothing(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    async with chat(n_ctx=256) as watch:
+        await watch.ready()
+        await watch.say("word " * 600)
+        await watch.until(lambda: watch.of(news.SpaceRanOut))
+        path, id = watch.app.store.path, watch.session.page.id
+        left = tmp_path / "left" / path.relative_to(tmp_path / "home")
+        left.parent.mkdir(parents=True)
+        with closing(sqlite3.connect(path)) as at_the_kill, closing(sqlite3.connect(left)) as copy:
+            at_the_kill.backup(copy)
+    monkeypatch.setenv("STRETCH_HOME", str(tmp_path / "left"))
+    async with chat(resume=id, n_ctx=2048) as watch:
+        await watch.ready()
+        assert watch.texts("assistant") == [""]
+        foot = watch.app.chat.transcript.query_one(ReplyTurn).query_one(".foot", OneLine)
+        assert foot.text == "no word of it was written; F6 begins it"
+        await watch.pilot.press(key)
+        await watch.ready()
+        reply = watch.session.page.messages[-1]
+        assert reply.content and reply.state == "complete"
+        assert reply.n_siblings == 1  # nothing empty is left beside it
+
+
 async def test_an_unknown_command_is_not_sent_and_not_lost(chat: Chat) -> None:
     async with chat() as watch:
         await watch.ready()
@@ -220,7 +260,7 @@ async def test_a_file_is_attached_and_told_to_the_model(chat: Chat, home: Path) 
         await watch.ready()
         await watch.say("look at @data.bin")
         assert watch.texts() == []
-        assert "not a text file" in notices(watch)[-1]
+        assert "is not text" in notices(watch)[-1]
         await watch.say("read @notes.md")
         await watch.ready()
         (attachment,) = watch.session.page.messages[0].attachments
@@ -467,3 +507,16 @@ async def test_what_was_found_at_the_start_stands_on_the_page(chat: Chat) -> Non
         said = [entry.notice.text for entry in watch.app.chat.transcript.entries if entry.notice]
         assert any("was damaged" in text for text in said)
         assert any("bogus" in text for text in said)
+
+
+async def test_what_reorders_or_commands_a_terminal_is_not_drawn_in_the_input(chat: Chat) -> None:
+    async with chat() as watch:
+        composer = watch.app.chat.composer
+        composer.put("ab\u202ecd\u2066e\x1b]0;x\x07f\u200fg\ud800h")
+        await watch.pilot.pause()
+        drawn = "".join(composer.render_line(y).text for y in range(composer.size.height))
+        assert drawn.replace("\u200b", "").strip() == "abcde]0;xfg\ufffdh"
+        assert composer.text.startswith("ab\u202ecd")  # it can be a name of a file
+        composer.move_cursor((0, 2))
+        await watch.pilot.press("delete", "x")
+        assert composer.text.startswith("abxcd")

@@ -59,6 +59,8 @@ def ending(message: Message, keys: Mapping[str, str]) -> str:
     on, again = (key_name(key_of(command, keys)) for command in ("/continue", "/regenerate"))
     if message.figures.reason == "length":
         return f"cut at the longest reply allowed (max_tokens); {on} goes on"
+    if message.state == "stopped" and not message.content:
+        return f"no word of it was written; {on} begins it"
     if message.state == "stopped":
         return f"stopped here; {on} goes on, {again} writes it again"
     if message.state == "complete" and not message.content.strip():
