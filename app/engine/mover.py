@@ -119,7 +119,7 @@ class Mover:
         """
         conversation, cache = self._conversation, self.cache
         n_same = common_prefix(kept.tokens, conversation.tokens)
-        now = self._save(states.in_memory)
+        now = states.save(self.cache.context, states.in_memory)
         window = window_of(cache, self._maker)
         whole = merged(read_state(before), read_state(now), n_same)
         cache.context.clear()
@@ -139,7 +139,7 @@ class Mover:
     ) -> NDArray[np.uint8] | None:
         """Both contexts at once. Returns the old state if it is in a file and so can be kept."""
         in_file = needs.state <= states.disk_room()
-        data = self._save(states.in_file if in_file else states.in_memory)
+        data = states.save(self.cache.context, states.in_file if in_file else states.in_memory)
         room = states.in_file if needs.new_in_file else states.in_memory
         filling = self._windows.gather(
             wanted, self._conversation.tokens, data, window, self._conversation.pruned
@@ -153,7 +153,7 @@ class Mover:
         self, wanted: CacheSettings, exact: Kept | None, window: Window | None
     ) -> NDArray[np.uint8]:
         """Free the old context before the new one is made."""
-        data = self._save(states.in_file)
+        data = states.save(self.cache.context, states.in_file)
         filling = self._windows.gather(
             wanted, self._conversation.tokens, data, window, self._conversation.pruned
         )
@@ -185,14 +185,6 @@ class Mover:
             self._conversation.pruned = None
         self._conversation.move_to(self.cache)
         reason.hint = reason.hint or "The cache is as it was before."
-
-    def _save(self, room: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        context = self.cache.context
-        data = room(context.state_size())
-        written = context.save_state(data)
-        if written == 0:
-            raise EngineError("llama.cpp could not save the state of the conversation.")
-        return data[:written]
 
     def _transcode(
         self,

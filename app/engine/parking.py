@@ -119,11 +119,7 @@ class Parking:
     def _save(self, cache: Cache) -> SavedState:
         size = cache.context.state_size()
         room = states.in_file if size <= states.disk_room() else states.in_memory
-        data = room(size)
-        written = cache.context.save_state(data)
-        if not written:
-            raise EngineError("llama.cpp could not save the state of the conversation.")
-        return read_state(data[:written])
+        return read_state(states.save(cache.context, room))
 
     def _write(
         self,

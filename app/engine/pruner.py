@@ -150,7 +150,7 @@ class Pruner:
         chosen = self.choose(command.policy)
         conversation = self._conversation
         self._check_text()
-        state = self._save(states.in_memory)
+        state = read_state(states.save(self._switcher.cache.context, states.in_memory))
         n = state.n_cells
         with self._beside(chosen, self._text(command), n, n_outputs=N_PROBE) as (context, watched):
             plan, data = self._plan(command, chosen, state, context, watched, self._keep(command, n))
@@ -251,7 +251,7 @@ class Pruner:
         return self._done(command.id, chosen, before, began, note)
 
     def _once(self, command: PruneCache, chosen: Policy, keep: float) -> None:
-        state = self._save(states.in_memory)
+        state = read_state(states.save(self._switcher.cache.context, states.in_memory))
         if chosen.needs_kernel:
             with self._beside(chosen, self._text(command), state.n_cells) as (context, watched):
                 plan, data = self._plan(command, chosen, state, context, watched, keep)
@@ -310,7 +310,8 @@ class Pruner:
         conversation, cache = self._conversation, self._switcher.cache
         size = cache.context.state_size()
         in_file = size <= states.disk_room()
-        whole = self._save(states.in_file if in_file else states.in_memory)
+        room = states.in_file if in_file else states.in_memory
+        whole = read_state(states.save(cache.context, room))
         before = Kept(
             cache.settings,
             list(conversation.tokens),
@@ -341,11 +342,6 @@ class Pruner:
     def _bytes_of(self, n_tokens: int) -> int:
         """What tokens take of the context."""
         return int(n_tokens * self._budget.planner.bytes_per_token(self._switcher.cache.settings.pair))
-
-    def _save(self, room: Callable[[int], NDArray[np.uint8]]) -> SavedState:
-        context = self._switcher.cache.context
-        data = room(context.state_size())
-        return read_state(data[: context.save_state(data)])
 
     def _text(self, command: PruneCache) -> Text:
         """What the cache was read from, and how to ask for it again."""

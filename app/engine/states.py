@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from app.paths import cache_dir, private_dir
 from quantize.buffers import allocate
-from quantize.errors import OutOfMemoryError, StoreError
+from quantize.errors import EngineError, OutOfMemoryError, StoreError
+from quantize.llama import Context
 
 DISK_RESERVE = 256 * 1024 * 1024
 """Bytes of the disk that are left free."""
@@ -59,3 +61,17 @@ def in_memory(size: int) -> NDArray[np.uint8]:
         OutOfMemoryError: if there is none.
     """
     return allocate(size)
+
+
+def save(context: Context, room: Callable[[int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The state of the conversation, as bytes, in a buffer that ``room`` makes.
+
+    Raises:
+        OutOfMemoryError: if ``room`` has none.
+        EngineError: if llama.cpp cannot write the state.
+    """
+    data = room(context.state_size())
+    written = context.save_state(data)
+    if not written:
+        raise EngineError("llama.cpp could not save the state of the conversation.", "The log says why.")
+    return data[:written]

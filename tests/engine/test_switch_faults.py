@@ -14,11 +14,11 @@ from app.engine.budget import Process
 from app.engine.inbox import Inbox
 from app.engine.log import EngineLog
 from app.engine.needs import Needs
-from app.engine.protocol import Load, Sampling, SetCache
+from app.engine.protocol import Load, Park, PruneCache, Sampling, SetCache
 from app.engine.session import Session, judge, open_session
 from app.engine.switch import Switcher
 from quantize.errors import EngineError, OutOfMemoryError, StateError, StretchError
-from quantize.llama import send_log_to
+from quantize.llama import Context, send_log_to
 from tests.engine.harness import FILLER, user
 
 TURNS = user(FILLER * 10)
@@ -106,6 +106,29 @@ def test_a_failure_leaves_the_cache_as_it_was(
     assert len(switcher.history) == 0 and not switcher.active
     assert reply(session) == expected
     assert switcher.change(CHANGE).type_k == "q8_0"  # and the next one succeeds
+
+
+@pytest.mark.parametrize("job", ["change", "prune", "park"])
+def test_a_state_that_llama_cpp_does_not_write_is_an_error_of_the_engine(
+    session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: str
+) -> None:
+    expected = reply(session)
+    size_of = Context.state_size
+
+    def too_small(context: Context, seq: int = 0, *, partial: bool = False) -> int:
+        return size_of(context, seq, partial=partial) - 8
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Context, "state_size", too_small)
+        with pytest.raises(EngineError, match="could not save the state"):
+            match job:
+                case "change":
+                    session.switcher.change(CHANGE)
+                case "prune":
+                    session.pruner.prune(PruneCache(9, TURNS, policy="lagkv"))
+                case _:
+                    session.parking.park(Park(9, str(tmp_path / "1.park"), 1), session.cache)
+    assert reply(session) == expected
 
 
 def test_when_even_the_way_back_fails_the_conversation_is_read_again(
