@@ -246,10 +246,10 @@ class Commander:
     # ---------------------------------------------------------------- the rest
 
     def do_model(self, args: str) -> None:
-        if args:
-            self._session.load_model(args)
-        else:
+        if not args:
             self._app.open_model_picker()
+        elif not self._session.resume_download(args):
+            self._session.load_model(args)
 
     def do_restart(self, args: str) -> None:
         self._session.restart_engine()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual.message import Message
 
+from app.chat.format import percent
 from app.chat.messages import Action, DownloadsChanged, Notice
 from app.plain_text import one_line
 from models.hub.downloads import Downloads, Job
@@ -99,4 +100,7 @@ def _notice(job: Job) -> Notice:
     name = one_line(job.model.path.rsplit("/", 1)[-1], 80)
     if job.state == "done":
         return Notice(f"{name} is here.", "good", (Action("load it", f"/model {job.target}"),))
-    return Notice(f"{name}: {one_line(str(job.error))}", "warning", (Action("downloads", "/model"),))
+    broke_off = f" broke off at {percent(job.done, job.total)}, which is kept" if job.done else ""
+    again = Action("go on" if job.done else "try again", f"/model {job.name}")
+    text = f"{name}{broke_off}: {one_line(str(job.error))}"
+    return Notice(text, "warning", (again, Action("downloads", "/model")))

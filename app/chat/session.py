@@ -29,6 +29,7 @@ from app.chat.talk import Talk
 from app.engine import protocol
 from app.engine.protocol import KEEP_TAIL
 from app.options import LATEST, ChatOptions
+from app.plain_text import one_line
 from app.store.preferences import EVERYWHERE, Preferences, Scope
 from app.store.records import Attachment
 from app.store.settings import Settings
@@ -215,6 +216,18 @@ class Session:
         self.resolve_settings()
         self.status = None
         self.life.load(LoadPlan.of(name, self.settings))
+
+    def resume_download(self, name: str) -> bool:
+        """Let an unfinished download go on. False if none is called ``owner/repo/file.gguf`` so."""
+        if name.count("/") < 2 or not name.endswith(".gguf"):
+            return False
+        job = self.downloads.job(name)
+        if job is None:
+            return False
+        if job.state in ("paused", "failed"):
+            self.downloads.toggle(job)
+        self.notify(f"{one_line(name)} is on its way.", actions=[Action("downloads", "/model")])
+        return True
 
     # ---------------------------------------------------------------- talking
 

@@ -13,7 +13,7 @@ from models.hub.control import Control, Stopped
 from models.hub.files import HubFile, HubModel
 from models.hub.names import HubName, part_of, quant_of
 from models.hub.part import Identity
-from models.hub.places import Unfinished, choose, discard, target_of, unfinished
+from models.hub.places import Unfinished, bytes_here, choose, discard, target_of, unfinished
 from quantize.errors import HubError, StretchError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Job:
     """Of its first file."""
     state: State = "queued"
     done: int = 0
+    """Bytes that are there."""
     speed: float = 0.0
     """Bytes per second."""
     pause_s: float = 0.0
@@ -217,6 +218,8 @@ class Downloads:
                 self._remove(job)
             if control is job.control and not control.stopped:
                 job.state, job.error, job.speed = ("failed" if error else "done"), error, 0.0
+                if error:  # what arrived wrong is gone
+                    job.done = bytes_here(self.own, job.repo, job.model)
         self._changed(job)
         self._start_next()
 

@@ -53,6 +53,21 @@ def is_here(own: Path, repo: str, model: HubModel) -> bool:
         return False
 
 
+def bytes_here(own: Path, repo: str, model: HubModel) -> int:
+    """Bytes that a download of ``model`` need not fetch again."""
+    total = 0
+    for part in model.parts:
+        with suppress(HubError):  # a name that is not used
+            target = target_of(own, repo, part.path)
+            for file in (part_path(target), target):
+                with suppress(OSError):
+                    n_bytes = file.stat().st_size
+                    if file != target or n_bytes == part.size:
+                        total += n_bytes
+                        break
+    return total
+
+
 def find_here(own: Path, name: HubName, cache: Path | None = None) -> Path | None:
     """The file on this computer that ``name`` means, None if it was not downloaded."""
     folders = [own.joinpath(*name.repo.split("/"))]

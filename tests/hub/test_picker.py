@@ -272,7 +272,9 @@ def test_rows_of_every_state(bench: Bench) -> None:
     job.state, job.speed = "loading", 5.0 * (1 << 20)
     assert job_row(job).status == "5.00 MiB/s, 10 s left"
     job.state, job.error = "failed", HubError("No.", "Do that.")
-    assert (job_row(job).progress, job_row(job).reason) == (None, "No. Do that.")
+    assert (job_row(job).progress, job_row(job).reason) == (None, "50% is kept. No. Do that.")
+    job.done = 0
+    assert job_row(job).reason == "No. Do that."
 
 
 # --------------------------------------------------------------------------- pictures

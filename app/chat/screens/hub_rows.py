@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from app.chat.download_desk import DownloadDesk
-from app.chat.format import DASH, count, duration, size
+from app.chat.format import DASH, count, duration, percent, size
 from app.chat.screens.model_rows import ModelRow, typed_path
 from models.catalog import catalog
 from models.hub.downloads import Job
@@ -125,7 +125,8 @@ def job_row(job: Job) -> ModelRow:
         job=True,
     )
     if job.state == "failed":
-        return replace(row, progress=None, reason=str(job.error))
+        kept = f"{percent(job.done, job.total)} is kept. " if job.done else ""
+        return replace(row, progress=None, reason=f"{kept}{job.error}")
     return replace(row, status=_status(job))
 
 
