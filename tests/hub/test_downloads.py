@@ -81,7 +81,8 @@ def test_pause_lets_the_next_one_run(server: LoopbackHub, queue: Queue) -> None:
     server.add("o/two", {"m.gguf": Blob(2 * MB, seed=2)})
     server.faults.hold_after = MB
     first = queue.want("o/one")
-    queue.until(lambda: first.done > 0 and server.faults.holding.is_set())
+    assert server.faults.holding.wait(60)
+    queue.until(lambda: first.done > 0)
     server.faults.hold_after = -1
     second = queue.want("o/two")
     queue.pause(first)
@@ -99,7 +100,8 @@ def test_cancel_removes_what_is_there(server: LoopbackHub, queue: Queue) -> None
     server.add("o/r", {"m.gguf": Blob(2 * MB)})
     server.faults.hold_after = MB
     job = queue.want("o/r")
-    queue.until(lambda: job.done > 0 and server.faults.holding.is_set())
+    assert server.faults.holding.wait(60)
+    queue.until(lambda: job.done > 0)
     assert part_path(job.target).exists()
     queue.cancel(job)
     assert job.state == "cancelled"
@@ -179,7 +181,8 @@ def test_closing_pauses(server: LoopbackHub, queue: Queue) -> None:
     server.add("o/r", {"m.gguf": Blob(2 * MB)})
     server.faults.hold_after = MB
     job = queue.want("o/r")
-    queue.until(lambda: job.done > 0 and server.faults.holding.is_set())
+    assert server.faults.holding.wait(60)
+    queue.until(lambda: job.done > 0)
     queue.close(60)
     assert job.state == "paused" and job.thread is not None and not job.thread.is_alive()
     assert part_path(job.target).exists()
