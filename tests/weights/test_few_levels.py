@@ -79,7 +79,7 @@ def test_talked_to_while_the_cache_changes(
     engine: Harness, few_levels: Callable[[str], Path], kind: str
 ) -> None:
     loaded = engine.load(few_levels(kind), 1024)
-    assert loaded.model.architecture == "llama" and loaded.model.transcodes
+    assert loaded.model.transcodes
     sampling = Sampling(temperature=0.0, max_tokens=16)
     before = engine.generate(QUESTION, sampling)
     assert before.n_prompt > 5 and before.text
