@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from textual.message import Message
 from textual.message_pump import MessagePump
+from textual.widget import MountError
 
 from quantize.errors import StretchError
 
@@ -14,7 +15,8 @@ class Guarded(MessagePump):
     """Shows what a handler raises for the person to read (a full disk, a locked database).
 
     Textual ends the application with a traceback for whatever a handler lets out; mistakes of the
-    program itself still do.
+    program itself still do. News of the engine that come while the program ends are too late to be shown:
+    Textual mounts nothing then.
     """
 
     @abstractmethod
@@ -26,3 +28,6 @@ class Guarded(MessagePump):
             await super()._dispatch_message(message)
         except StretchError as error:
             self.complain(error)
+        except MountError:
+            if self.app.return_code is None:
+                raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,19 @@ async def test_another_branch_changes_only_what_differs(home: Path) -> None:
         await settle(pilot)
         assert not transcript.query_children(Turn)
         assert transcript.query_one("Welcome").display
+
+
+async def test_news_that_come_while_the_program_ends_are_too_late(long_conversation: int) -> None:
+    app = StillApp(long_conversation)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        transcript = app.chat.transcript
+        reply = next(
+            e.message for e in reversed(transcript.entries) if e.message and e.message.role != "user"
+        )
+        transcript.append(reply.id, "begun")
+        app.exit()
+        longer = "\n\n".join(f"paragraph {n}" for n in range(300))
+        await transcript.update_message(replace(reply, content=longer))
+        app.session.post(Notice("the engine has ended"))
+    assert app.return_code == 0

@@ -34,7 +34,7 @@ async def test_what_cannot_be_stored_goes_back_to_the_input(chat: Chat) -> None:
 
 
 async def test_a_reply_that_cannot_be_stored_stays_and_is_stored_later(chat: Chat) -> None:
-    async with chat(max_tokens=400) as watch:
+    async with chat(max_tokens=1200) as watch:
         await watch.ready()
         await watch.frozen_at(news.ReplyText, "hello")
         read_only(watch)

@@ -111,6 +111,8 @@ class ReplyTurn(Turn):
         """Show the message as the store has it."""
         self.message = message
         self._stop_timer()
+        if not self.is_attached:  # the program ends: nothing can be mounted any more
+            return
         self._live = None
         self._text = message.content
         parts = split_thinking(message.content)
@@ -149,6 +151,8 @@ class ReplyTurn(Turn):
     async def draw(self) -> None:
         """Draw what has arrived since the last time."""
         self._stop_timer()
+        if not self.is_attached:
+            return
         self._take_breath()
         parts = split_thinking(self._text)
         if parts.undecided:
