@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
+from textual.message import Message
+
 from app.chat import messages as news
 from app.chat.messages import Notice
 from app.store.store import Store
@@ -34,11 +38,17 @@ async def test_what_cannot_be_stored_goes_back_to_the_input(chat: Chat) -> None:
 
 
 async def test_a_reply_that_cannot_be_stored_stays_and_is_stored_later(chat: Chat) -> None:
-    async with chat(max_tokens=1200) as watch:
+    async with chat(max_tokens=400) as watch:
         await watch.ready()
-        await watch.frozen_at(news.ReplyText, "hello")
-        read_only(watch)
-        watch.thaw()
+
+        def first_words(message: Message) -> bool:
+            if isinstance(message, news.ReplyText):
+                read_only(watch)  # here, before the end of the reply can be stored
+                return True
+            return False
+
+        watch.strike_at(first_words, signal.SIGCONT)  # which changes nothing
+        await watch.say("hello")
         await watch.until(lambda: watch.of(news.ReplyDone))
         written = watch.texts("assistant")[0]
         assert written and len(watch.session.talk.unsaved) == 1
