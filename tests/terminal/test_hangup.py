@@ -10,18 +10,24 @@ import sys
 from pathlib import Path
 
 
-def test_the_program_ends_when_a_terminal_that_does_not_control_it_is_gone(tmp_path: Path) -> None:
-    """No SIGHUP comes from the system here: the process is not the terminal's."""
+def started(home: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """The program on a terminal of its own, and our end of that."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "STRETCH_HOME": str(tmp_path), "TERM": "xterm-256color"},
+        env={**os.environ, "STRETCH_HOME": str(home), "TERM": "xterm-256color"},
         start_new_session=True,
     )
     os.close(theirs)
+    return process, ours
+
+
+def test_the_program_ends_when_a_terminal_that_does_not_control_it_is_gone(tmp_path: Path) -> None:
+    """No SIGHUP comes from the system here: the process is not the terminal's."""
+    process, ours = started(tmp_path)
     try:
         seen = b""
         while b"\x1b[?1049h" not in seen:  # the screen is open
@@ -34,16 +40,7 @@ def test_the_program_ends_when_a_terminal_that_does_not_control_it_is_gone(tmp_p
 
 
 def test_a_program_that_is_ended_gives_the_terminal_back(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "STRETCH_HOME": str(tmp_path), "TERM": "xterm-256color"},
-        start_new_session=True,
-    )
-    os.close(theirs)
+    process, ours = started(tmp_path)
     try:
         seen = b""
         while b"Ask, or type" not in seen:
