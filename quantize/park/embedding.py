@@ -6,11 +6,7 @@ embedding is what a codec can know about a cache for nothing.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import mmap
 from pathlib import Path
-from typing import Any
 
 import llama_cpp.llama_cpp as L
 import numpy as np
@@ -18,32 +14,8 @@ from numpy.typing import NDArray
 
 from quantize import ggml
 from quantize.errors import StateError
-from quantize.llama import LIB, Model
-
-_TENSOR = b"token_embd.weight"
-
-
-class _InitParams(ctypes.Structure):
-    """``struct gguf_init_params``."""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
-
-
-@functools.cache
-def _gguf() -> Any:
-    LIB.gguf_init_from_file.argtypes = (ctypes.c_char_p, _InitParams)
-    LIB.gguf_init_from_file.restype = ctypes.c_void_p
-    LIB.gguf_free.argtypes = (ctypes.c_void_p,)
-    LIB.gguf_find_tensor.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-    LIB.gguf_find_tensor.restype = ctypes.c_int64
-    for name in ("gguf_get_tensor_offset", "gguf_get_tensor_size"):
-        getattr(LIB, name).argtypes = (ctypes.c_void_p, ctypes.c_int64)
-        getattr(LIB, name).restype = ctypes.c_size_t
-    LIB.gguf_get_tensor_type.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-    LIB.gguf_get_tensor_type.restype = ctypes.c_int
-    LIB.gguf_get_data_offset.argtypes = (ctypes.c_void_p,)
-    LIB.gguf_get_data_offset.restype = ctypes.c_size_t
-    return LIB
+from quantize.llama import Model
+from quantize.tensor_file import map_tensor
 
 
 class Embedding:
@@ -59,24 +31,13 @@ class Embedding:
         self._rows = self._map(model.path)
 
     def _map(self, path: Path) -> NDArray[np.uint8]:
-        gguf = _gguf()
-        context = gguf.gguf_init_from_file(str(path).encode(), _InitParams(True, None))
-        if not context:
-            raise StateError(f"The header of {path.name} cannot be read.")
-        try:
-            index = gguf.gguf_find_tensor(context, _TENSOR)
-            if index < 0:
-                raise StateError(f"{path.name} holds no token embedding.")
-            offset = gguf.gguf_get_data_offset(context) + gguf.gguf_get_tensor_offset(context, index)
-            size = gguf.gguf_get_tensor_size(context, index)
-            self._format = ggml.row_format(gguf.gguf_get_tensor_type(context, index))
-        finally:
-            gguf.gguf_free(context)
-        if self._format.row_size(self.n_embd) * self.n_vocab != size:
+        found = map_tensor(path, "token_embd.weight")
+        if found is None:
+            raise StateError(f"{path.name} holds no token embedding.")
+        self._format, data = found
+        if self._format.row_size(self.n_embd) * self.n_vocab != data.size:
             raise StateError(f"The token embedding of {path.name} has an unusual shape.")
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapped, np.uint8, size, offset).reshape(self.n_vocab, -1)
+        return data.reshape(self.n_vocab, -1)
 
     def rows(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
         """Embeddings of ``tokens`` divided by their root mean square, as the first norm of a layer does.
