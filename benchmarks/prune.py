@@ -34,13 +34,13 @@ from quantize.lab.setting import REFERENCE, Setting
 from quantize.lab.subject import Subject, Workbench
 from quantize.lab.text import built_in_text
 from quantize.llama import Context, send_log_to
+from quantize.model_ropes import ropes_of
 from quantize.native.attention_mass import Watched
 from quantize.prune.names import POLICIES
 from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe
 from quantize.prune.policy import Observation, policy
 from quantize.prune.prune import plan_prune, write_pruned
 from quantize.prune.selection import Request
-from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 from quantize.transcode import transcode, transcoded_size
 
@@ -128,8 +128,9 @@ class Bench:
             chosen = policy(way.policy)
             began = self.clock()
             observed = self.watching.look(chosen.observation, state, tokens) if chosen.needs_kernel else None
-            request, rope = Request(way.keep, per_head=not way.whole), rope_of(self.bench.model)
-            plan = plan_prune(state, self.bench.geometry, chosen, request, rope=rope, observed=observed)
+            request = Request(way.keep, per_head=not way.whole)
+            ropes = ropes_of(self.bench.model, self.bench.geometry, self.full.context.n_ctx)[0]
+            plan = plan_prune(state, self.bench.geometry, chosen, request, ropes=ropes, observed=observed)
             out = allocate(plan.size)
             write_pruned(state, self.bench.geometry, plan, out)
             if chosen.name == "kvzip" and not timed:  # the first one reads again

@@ -1,20 +1,17 @@
-"""Rotary positions (RoPE, arXiv 2104.09864): read from a model, taken out of K, and put back.
+"""Rotary positions (RoPE, arXiv 2104.09864): taken out of K, and put back.
 
 With its position in it, K of one token is another vector wherever the token stands, and no basis fits all of
 them. Turning it back leaves what the model computed from the content: parking compresses that, pruning
-compares it. Where a model's settings are not understood in full (a scaling that is not known here), a parked
-K comes back all the same, because both ways use the same angles, and compresses less; a policy of
-pruning chooses a little worse; nothing else happens.
+compares it. ``model_ropes.ropes_of`` finds how each layer of a model turns.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import math
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,39 +19,42 @@ from numpy.typing import NDArray
 from quantize.geometry import LayerHeads
 from quantize.native import library
 
-if TYPE_CHECKING:
-    from quantize.llama import Model
-
-_NORM, _NEOX = 0, 2  # enum llama_rope_type
-
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """How a model turns its heads."""
+    """How one layer turns its heads."""
 
-    n_rot: int = 0
-    """Values of a head that turn, 0 for all of them."""
-    base: float = 10000.0
-    factor: float = 1.0
-    """Positions are divided by it (linear scaling)."""
+    theta: tuple[float, ...] = ()
+    """Radians per position of each pair of values that turns. Base, scaling, frequency factors and YaRN are
+    in it, since all of them are linear in the position. () for a layer whose K is to be taken as it is."""
+    magnitude: float = 1.0
+    """What turns is multiplied by it (YaRN)."""
     halves: bool = False
     """Pairs are (j, j + n / 2), as in NeoX, and not (2 j, 2 j + 1)."""
-    used: bool = True
-    """False for a model without rotary positions: K stays as it is."""
+    offset: int = 0
+    """The first value of a head that turns."""
+    known: bool = True
+    """False if K has positions in it that cannot be taken out."""
 
-    def angles(self, positions: NDArray[np.int32], head_dim: int) -> NDArray[np.float64]:
+    @property
+    def used(self) -> bool:
+        """Whether K of the layer has positions in it that can be taken out."""
+        return bool(self.theta)
+
+    def angles(self, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """In radians, shape (positions, pairs); float64 because positions reach millions."""
-        n = min(self.n_rot or head_dim, head_dim) // 2
-        return positions[:, None] * (self.base ** (-np.arange(n) / n) / self.factor)
+        return positions[:, None].astype(np.float64) * np.asarray(self.theta, np.float64)
 
     def turned(self, x: Floats, cosine: NDArray[np.floating], sine: NDArray[np.floating]) -> Floats:
         """``x`` (..., head_dim) turned by angles with these cosines and sines, which broadcast against
-        (..., pairs). They may be means over several positions."""
+        (..., pairs). They may be means over several positions. Nothing is multiplied by ``magnitude``."""
         out = x.astype(np.float32, copy=True)
-        n = cosine.shape[-1]
-        a, b = (slice(0, n), slice(n, 2 * n)) if self.halves else (slice(0, 2 * n, 2), slice(1, 2 * n, 2))
+        n, o = cosine.shape[-1], self.offset
+        a, b = slice(o, o + n), slice(o + n, o + 2 * n)
+        if not self.halves:
+            a, b = slice(o, o + 2 * n, 2), slice(o + 1, o + 2 * n, 2)
         out[..., a] = x[..., a] * cosine - x[..., b] * sine
         out[..., b] = x[..., a] * sine + x[..., b] * cosine
         return out
@@ -63,8 +63,8 @@ class Rope:
         """``x`` (heads, tokens, head_dim) of tokens at ``positions``, as it was before RoPE."""
         if not self.used:
             return x
-        angles = self.angles(positions, x.shape[-1])
-        return self.turned(x, np.cos(angles), -np.sin(angles))
+        angles = self.angles(positions)
+        return self.turned(x, np.cos(angles) / self.magnitude, -np.sin(angles) / self.magnitude)
 
     def turn(self, x: Floats, positions: NDArray[np.int32], heads: LayerHeads, *, back: bool) -> None:
         """Turn K of one layer in place, with the native library where it is there.
@@ -76,49 +76,60 @@ class Rope:
         """
         if not self.used or not x.size:
             return
-        cosine, sine = _cosine_and_sine(self, positions.tobytes(), heads.head_dim_k)
+        size = 1 / self.magnitude if back else self.magnitude
+        cosine, sine = _cosine_and_sine(self, positions.tobytes(), size)
         native = _native()
         if native is not None:
-            pointers = x.ctypes.data, cosine.ctypes.data, sine.ctypes.data
+            pointers = x.ctypes.data + self.offset * x.itemsize, cosine.ctypes.data, sine.ctypes.data
             native(*pointers, len(x), heads.n_head_kv, heads.head_dim_k, cosine.shape[1], self.halves, back)
             return
         view = x.reshape(len(x), heads.n_head_kv, heads.head_dim_k)
         view[:] = self.turned(view, cosine[:, None], -sine[:, None] if back else sine[:, None])
 
 
-NO_ROPE = Rope(used=False)
+Ropes = tuple[tuple[Rope, ...], ...]
+"""Of a model: per part of its geometry and layer of the part."""
+
+NO_ROPE = Rope()
+"""A layer that knows no positions."""
+UNKNOWN_ROPE = Rope(known=False)
+"""K of the layer was turned and then changed by something that is not understood: it stays as it is. A parked
+K comes back all the same and compresses less; a policy of pruning chooses a little worse."""
 
 
-@functools.lru_cache(maxsize=16)
-def _cosine_and_sine(rope: Rope, positions: bytes, head_dim: int) -> tuple[Floats, Floats]:
-    """Each of shape (positions, pairs). Every layer has the same positions: what was worked out for the first
-    serves the others, in texts of up to 16 stretches."""
-    angles = rope.angles(np.frombuffer(positions, np.int32), head_dim)
+def unlike_one_base(ropes: Ropes) -> str:
+    """A mark of how a model turns, "" if all layers turn by powers of one base.
+
+    The first conversations were parked when that was all that was known: their K was turned back like this
+    whatever the model did, and must not be turned in another way now.
+    """
+    layers = {rope for part in ropes for rope in part}
+    if len(layers) < 2:
+        rope = next(iter(layers), NO_ROPE)
+        base = rope.theta[1] if len(rope.theta) > 1 else 1.0
+        powers = np.power(base, np.arange(len(rope.theta)))
+        plain = rope.known and rope.magnitude == 1 and not rope.offset
+        if plain and np.allclose(rope.theta, powers, rtol=1e-6, atol=0):
+            return ""
+    h = hashlib.blake2b(digest_size=8)
+    for part in ropes:
+        for rope in part:
+            theta32 = np.asarray(rope.theta, np.float32).tobytes()
+            about = np.float32(rope.magnitude), rope.halves, rope.offset, rope.known, len(theta32)
+            h.update(repr(about).encode() + theta32)
+        h.update(b"|")
+    return h.hexdigest()
+
+
+@functools.lru_cache(maxsize=32)
+def _cosine_and_sine(rope: Rope, positions: bytes, size: float) -> tuple[Floats, Floats]:
+    """Each of shape (positions, pairs), times ``size``. Many layers have the same positions and turn alike:
+    what was worked out for one serves the others."""
+    angles = rope.angles(np.frombuffer(positions, np.int32))
     return (
-        np.ascontiguousarray(np.cos(angles), np.float32),
-        np.ascontiguousarray(np.sin(angles), np.float32),
+        np.ascontiguousarray(size * np.cos(angles), np.float32),
+        np.ascontiguousarray(size * np.sin(angles), np.float32),
     )
-
-
-def rope_of(model: Model) -> Rope:
-    """How ``model`` turns its heads, from its metadata."""
-    import llama_cpp.llama_cpp as L
-
-    kind = int(L.llama_model_rope_type(model.handle))
-    if kind not in (_NORM, _NEOX):
-        return NO_ROPE
-    architecture = model.metadata("general.architecture") or ""
-
-    def number(key: str, default: float) -> float:
-        try:
-            value = float(model.metadata(f"{architecture}.rope.{key}") or default)
-        except ValueError:
-            return default
-        return value if math.isfinite(value) and value > 0 else default
-
-    linear = model.metadata(f"{architecture}.rope.scaling.type") == "linear"
-    factor = number("scaling.factor", 1.0) if linear else 1.0
-    return Rope(int(number("dimension_count", 0)), number("freq_base", 10000.0), factor, kind == _NEOX)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from models.plan import round_up
 from quantize.errors import CacheTypeError, ContextFullError, EngineError, OutOfMemoryError
 from quantize.lab.divergence import Divergence, log_softmax
 from quantize.llama import Context
+from quantize.model_ropes import ropes_of
 from quantize.native import attention
 from quantize.native.attention_mass import Watched
 from quantize.prune.observe import REQUEST, Observed, Text, extra_cells, observe, watching_context
@@ -42,7 +43,6 @@ from quantize.prune.policy import DEFAULT, FALLBACK, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
 from quantize.prune.selection import Request
 from quantize.prune.window import carry
-from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 
 N_PROBE = 32
@@ -297,7 +297,7 @@ class Pruner:
             geometry,
             chosen,
             request,
-            rope=rope_of(self._loaded.model),
+            ropes=ropes_of(self._loaded.model, geometry, self._switcher.cache.context.n_ctx)[0],
             observed=observed,
             on_progress=lambda _done, _all: not self._inbox.stopped,
         )

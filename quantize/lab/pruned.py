@@ -161,11 +161,11 @@ class PrunedSubject(Subject):
 
     def _pruned(self, state: SavedState) -> NDArray[np.uint8]:
         from quantize.buffers import allocate
+        from quantize.model_ropes import ropes_of
         from quantize.prune.observe import REQUEST, Text, extra_cells, observe, watching_context
         from quantize.prune.policy import policy
         from quantize.prune.prune import plan_prune, write_pruned
         from quantize.prune.selection import Request
-        from quantize.rope import rope_of
 
         bench, chosen = self.bench, policy(self._setting.policy)
         observed = None
@@ -178,8 +178,8 @@ class PrunedSubject(Subject):
                 n_layer = len(bench.geometry.parts[0])
                 observed = observe(context, watched, chosen.observation, text, state.n_cells, n_layer)
         request = Request(self._setting.keep, per_head=not self._setting.whole)
-        rope = rope_of(bench.model)
-        plan = plan_prune(state, bench.geometry, chosen, request, rope=rope, observed=observed)
+        ropes = ropes_of(bench.model, bench.geometry, self.context.n_ctx)[0]
+        plan = plan_prune(state, bench.geometry, chosen, request, ropes=ropes, observed=observed)
         out = allocate(plan.size)
         write_pruned(state, bench.geometry, plan, out)
         return out

@@ -27,6 +27,9 @@ static const char *check_operations(const st_device_ggml *ggml) {
         {GGML_OP_NONE, "NONE"},           {GGML_OP_RESHAPE, "RESHAPE"},     {GGML_OP_VIEW, "VIEW"},
         {GGML_OP_PERMUTE, "PERMUTE"},     {GGML_OP_TRANSPOSE, "TRANSPOSE"}, {GGML_OP_SET_ROWS, "SET_ROWS"},
         {GGML_OP_FLASH_ATTN_EXT, "FLASH_ATTN_EXT"},
+        {GGML_OP_ROPE, "ROPE"},           {GGML_OP_MUL_MAT, "MUL_MAT"},     {GGML_OP_MUL_MAT_ID, "MUL_MAT_ID"},
+        {GGML_OP_RMS_NORM, "RMS_NORM"},   {GGML_OP_SCALE, "SCALE"},         {GGML_OP_CPY, "CPY"},
+        {GGML_OP_CONT, "CONT"},
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(ggml->op_name(known[i].op), known[i].name) != 0) {

@@ -8,6 +8,7 @@
 
 #include "attention_mass.h"
 #include "device_ops.h"
+#include "rope_node.h"
 #include "team.h"
 
 #include <pthread.h>
@@ -202,6 +203,9 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t dev) {
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
     st_attn_job job;
+    if (op->op == GGML_OP_SET_ROWS) {
+        st_rope_show(op);
+    }
     if (!atomic_load_explicit(&active, memory_order_relaxed)) {
         return false;
     }

@@ -7,12 +7,12 @@ from pathlib import Path
 from quantize.errors import StateError
 from quantize.geometry import Geometry
 from quantize.llama import Model
+from quantize.model_ropes import ropes_of
 from quantize.park.embedding import Embedding
 from quantize.park.fingerprint import fingerprint
 from quantize.park.parking import ModelFacts
 from quantize.park.plain import Frame
 from quantize.park.profile import Profile
-from quantize.rope import rope_of
 
 
 def profile_path(directory: Path, mark: str) -> Path:
@@ -35,4 +35,4 @@ def facts_of(model: Model, geometry: Geometry, calibrations: Path) -> ModelFacts
         profile = Profile.load(profile_path(calibrations, mark), mark)
     except (StateError, OSError):
         profile = None
-    return ModelFacts(mark, Frame(geometry, rope_of(model)), embedding, profile)
+    return ModelFacts(mark, Frame(geometry, ropes_of(model, geometry)), embedding, profile)

@@ -20,6 +20,7 @@ from quantize.park.plain import SIDES, Frame, Source, Target, row_bytes
 from quantize.park.profile import Profile
 from quantize.park.slices import cells_between
 from quantize.park.tables import library
+from quantize.rope import unlike_one_base
 from quantize.state import SavedState
 
 _ = (rows, scalar, transform)  # they join the list of codecs
@@ -120,7 +121,7 @@ def park(
         fingerprint=facts.fingerprint,
         setting=setting.label,
         profile=profile_of(setting, facts),
-        tables=library().digest,
+        tables=tables_of(facts),
         n_tokens=len(ids),
         cells=job.cells,
         type_k=first.k[0].type_id if first else F16,
@@ -261,6 +262,12 @@ def _place(file: _Opened, facts: ModelFacts, target: Target) -> None:
     reader.end()
 
 
+def tables_of(facts: ModelFacts) -> str:
+    """Digest of what a reader must have in common with the writer beside the calibration: the entropy coder's
+    distributions, and how K is turned where that is more than one base for all layers."""
+    return library().digest + unlike_one_base(facts.frame.ropes)
+
+
 def profile_of(setting: Setting, facts: ModelFacts) -> str:
     """Digest of the calibration that a file of this codec depends on; empty if on none."""
     needed = codec(setting.codec).needs_profile and facts.profile is not None
@@ -277,7 +284,7 @@ def match(about: About, facts: ModelFacts) -> Setting:
         raise StateError("The conversation was parked with another model.")
     if len(about.cells) != len(facts.frame.geometry.parts):
         raise StateError(DAMAGED)
-    if about.tables != library().digest:
+    if about.tables != tables_of(facts):
         raise StateError(OTHER_VERSION)
     try:
         setting = parse(about.setting)

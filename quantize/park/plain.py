@@ -19,7 +19,7 @@ from quantize import ggml
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.park.slices import part_between
-from quantize.rope import Rope
+from quantize.rope import Ropes
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import (
     CELL_SIZE,
@@ -45,7 +45,8 @@ class Frame:
     """What a model's caches look like: all that is needed to read and to write them."""
 
     geometry: Geometry
-    rope: Rope
+    ropes: Ropes
+    """How each layer of each part turns K."""
 
     def heads(self, part: int, layer: int) -> LayerHeads:
         """The KV heads of a layer."""
@@ -140,7 +141,7 @@ class Source:
         values = self.turned(part, layer, side, start, end)
         if side == "k":
             positions = self.positions(part)[start:end]
-            self.frame.rope.turn(values, positions, self.frame.heads(part, layer), back=True)
+            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=True)
         return values
 
 
@@ -222,7 +223,7 @@ class Target:
         values = np.ascontiguousarray(values, np.float32)
         if side == "k":
             positions = self._positions[part][start : start + len(values)]
-            self.frame.rope.turn(values, positions, self.frame.heads(part, layer), back=False)
+            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=False)
         self.put_turned(part, layer, side, start, values)
 
     def put_turned(self, part: int, layer: int, side: Side, start: int, values: Floats) -> None:

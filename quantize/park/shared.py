@@ -26,9 +26,8 @@ from quantize.errors import StretchError
 from quantize.park.codec import Setting, parse
 from quantize.park.file import ParkReader
 from quantize.park.header import BEGINNING, VERSION, About, beginning_path, chain, complete
-from quantize.park.parking import Beginning, ModelFacts, Parked, park, profile_of, unpark
+from quantize.park.parking import Beginning, ModelFacts, Parked, park, profile_of, tables_of, unpark
 from quantize.park.slices import cells_between, in_order
-from quantize.park.tables import library
 from quantize.state import SavedState
 
 LEAST = 256
@@ -69,7 +68,7 @@ def key_of(facts: ModelFacts, setting: Setting, tokens: Sequence[int]) -> str:
     """The name of a beginning: the same for whoever begins so with this model and codec."""
     h = hashlib.blake2b(digest_size=16)
     profile = profile_of(setting, facts)
-    h.update("\n".join((str(VERSION), facts.fingerprint, setting.label, profile, library().digest)).encode())
+    h.update("\n".join((str(VERSION), facts.fingerprint, setting.label, profile, tables_of(facts))).encode())
     h.update(np.asarray(tokens, "<i4").tobytes())
     return h.hexdigest()
 
@@ -102,7 +101,7 @@ def alike(
         if setting is not None and (about.setting, about.profile, about.tables) != (
             setting.label,
             profile_of(setting, facts),
-            library().digest,
+            tables_of(facts),
         ):
             continue
         n = n_common(theirs, wanted)

@@ -33,8 +33,8 @@ class ExpectedAttention(Policy):
         if layer.rope.used:
             queries = layer.rope.without_positions(queries, layer.query_positions)
             ahead = int(layer.positions.max(initial=-1)) + 1 + np.arange(AHEAD, dtype=np.int32)
-            angles = layer.rope.angles(ahead, dim)
-            queries = layer.rope.turned(queries, np.cos(angles).mean(0), np.sin(angles).mean(0))
+            angles, size = layer.rope.angles(ahead), layer.rope.magnitude
+            queries = layer.rope.turned(queries, size * np.cos(angles).mean(0), size * np.sin(angles).mean(0))
         mean = queries.mean(axis=1)  # (n_head, dim)
         centred = queries - mean[:, None]
         group = max(1, n_head // max(1, layer.n_head_kv))

@@ -12,7 +12,7 @@ Usage, in the engine's process::
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,14 +120,15 @@ def plan_prune(
     policy: Policy,
     request: Request,
     *,
-    rope: Rope = NO_ROPE,
+    ropes: Sequence[Rope] = (),
     observed: Observed | None = None,
     on_progress: Progress | None = None,
 ) -> Plan:
     """Choose the cells.
 
     Args:
-        rope: how the model turns its heads, for policies that look at keys without positions.
+        ropes: how each layer turns its heads, for policies that look at keys without positions; () if no
+            layer does.
         observed: the attention that was seen (``observe``); needed by policies that ask for it.
 
     Raises:
@@ -150,6 +151,7 @@ def plan_prune(
         if everything or heads.n_head_kv == 0:
             chosen.append(np.broadcast_to(np.arange(n_kept), (heads.n_head_kv, n_kept)))
         else:
+            rope = ropes[i] if ropes else NO_ROPE
             scores = policy.score(read_layer(state, geometry, i, rope, observed))
             if request.per_head:
                 chosen.append(choose(scores, positions, request))

@@ -15,7 +15,8 @@ from quantize.park.parking import ModelFacts
 from quantize.park.plain import SIDES, Frame, Target
 from quantize.park.profile import Point, Profile
 from quantize.park.transform import TransformCodec
-from quantize.rope import Rope
+from quantize.rope import Ropes
+from quantize.rope_parameters import NEOX, NORM, RopeParameters
 from quantize.state import SavedState
 
 N_VOCAB = 64
@@ -32,6 +33,15 @@ class Vectors:
         return table[np.clip(tokens, 0, N_VOCAB - 1)]
 
 
+def turning(geometry: Geometry, *, halves: bool = False) -> Ropes:
+    """Every layer by the same base."""
+    mode = NEOX if halves else NORM
+    return tuple(
+        tuple(RopeParameters(n_dims=heads.head_dim_k, mode=mode).rope() for heads in part)
+        for part in geometry.parts
+    )
+
+
 def orthogonal(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
     return np.linalg.qr(rng.normal(size=(n, n)))[0].astype(np.float32)
 
@@ -39,7 +49,7 @@ def orthogonal(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 @functools.cache
 def facts_for(geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32) -> ModelFacts:
     """A model of this shape with a calibration that fits nothing but its shape."""
-    frame = Frame(geometry, Rope(0, 10000.0, 1.0, halves))
+    frame = Frame(geometry, turning(geometry, halves=halves))
     rng = np.random.default_rng(3)
     arrays: dict[str, NDArray[np.float32]] = {}
     for p, layers in enumerate(geometry.parts):

@@ -21,12 +21,11 @@ from quantize.park.parking import ModelFacts, park, unpark
 from quantize.park.plain import SIDES, Frame, Source, Target
 from quantize.park.profile import Profile
 from quantize.park.transform import TransformCodec
-from quantize.rope import Rope
 from quantize.state import SavedState
-from tests.park.samples import N_VOCAB, Vectors
+from tests.park.samples import N_VOCAB, Vectors, turning
 
 GEOMETRY = Geometry.uniform(4, 16, 16, 2)
-FACTS = ModelFacts("m" * 32, Frame(GEOMETRY, Rope()), Vectors())
+FACTS = ModelFacts("m" * 32, Frame(GEOMETRY, turning(GEOMETRY)), Vectors())
 N = 1500
 F16 = 1
 
@@ -135,10 +134,12 @@ def test_a_file_is_smaller_for_it_and_comes_back_as_well(bases: Bases, tmp_path:
 def test_the_layer_below_holds_the_same_of_the_same_cache() -> None:
     together = learned().groups(FACTS.frame)
     assert [group_below(together, i) for i in range(4)] == [None, 0, 1, 2]
-    wide = learned().groups(Frame(Geometry.uniform(3, 128, 128, 8), Rope()))  # K and V apart
+    large = Geometry.uniform(3, 128, 128, 8)
+    wide = learned().groups(Frame(large, turning(large)))  # K and V apart
     assert [group_below(wide, i) for i in range(6)] == [None, None, 0, 1, 2, 3]
     heads = LayerHeads(64, 64, 2)
-    sliding = learned().groups(Frame(Geometry.sliding([(heads, i % 2 == 0) for i in range(4)]), Rope()))
+    both = Geometry.sliding([(heads, i % 2 == 0) for i in range(4)])
+    sliding = learned().groups(Frame(both, turning(both)))
     assert [group_below(sliding, i) for i in range(4)] == [None, 0, None, 2]
 
 

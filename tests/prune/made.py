@@ -11,6 +11,8 @@ from quantize import ggml
 from quantize.geometry import Geometry
 from quantize.native.attention_mass import Seen
 from quantize.prune.observe import Observed
+from quantize.rope import Rope
+from quantize.rope_parameters import RopeParameters
 from quantize.state import SavedState, read_state
 from tests.quantize.handmade import state, with_rows
 
@@ -33,6 +35,14 @@ class Case:
     @property
     def geometry(self) -> Geometry:
         return Geometry.uniform(self.n_layer, self.head_dim, self.head_dim, self.n_head_kv)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """Another base in every layer."""
+        return tuple(
+            RopeParameters(n_dims=self.head_dim, freq_base=10000.0 * (i + 1)).rope()
+            for i in range(self.n_layer)
+        )
 
     def state(self) -> SavedState:
         """A state with random rows."""

@@ -12,6 +12,7 @@ import quantize.prune.policies  # noqa: F401
 from quantize import ggml
 from quantize.errors import EngineError, StateError
 from quantize.llama import Context
+from quantize.model_ropes import ropes_of
 from quantize.native import attention, register_types
 from quantize.native.tail import Tail
 from quantize.native.window import Layout, read_window
@@ -21,7 +22,6 @@ from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, plan_prune, write_pruned
 from quantize.prune.selection import Request
 from quantize.prune.window import carry
-from quantize.rope import rope_of
 from quantize.state import SavedState, read_state
 from tests.quantize.conftest import Engine, save
 
@@ -58,7 +58,7 @@ def prune(
         engine.geometry,
         chosen,
         request,
-        rope=rope_of(engine.model),
+        ropes=ropes_of(engine.model, engine.geometry)[0],
         observed=watched(engine, state, chosen, *types),
     )
     out = np.zeros(plan.size, np.uint8)

@@ -15,12 +15,9 @@ from quantize.prune.layer import Layer
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
 from quantize.prune.selection import Request, agreed
-from quantize.rope import Rope
 from quantize.state import SavedState, read_state
 from tests.prune.made import TYPES, Case
 from tests.quantize import handmade
-
-ROPE = Rope(base=10000.0)
 
 every_policy = pytest.mark.parametrize("name", POLICIES)
 
@@ -55,7 +52,7 @@ def pruned(case: Case, request: Request, name: str) -> tuple[SavedState, SavedSt
         case.geometry,
         policy(name),
         request,
-        rope=ROPE,
+        ropes=case.ropes,
         observed=case.observed() if case.n_cells else None,
     )
     out = np.zeros(plan.size, np.uint8)
@@ -99,7 +96,9 @@ def test_what_stays_is_what_was_there(name: str, case: Case, request: Request) -
 def test_no_segment_vanishes(name: str) -> None:
     case = Case(n_cells=600)
     request = Request(0.2, first=0, last=1, segments=(0, 100, 300, 500), quota=0.5)
-    plan = plan_prune(case.state(), case.geometry, policy(name), request, rope=ROPE, observed=case.observed())
+    plan = plan_prune(
+        case.state(), case.geometry, policy(name), request, ropes=case.ropes, observed=case.observed()
+    )
     for kept in plan.chosen:
         for head in kept:
             counts = np.histogram(head, (0, 100, 300, 500, 600))[0]
@@ -110,7 +109,7 @@ def test_no_segment_vanishes(name: str) -> None:
 def test_scores_have_a_value_for_every_cell(name: str) -> None:
     for n_cells in (1, 3, 64, 400):
         case = Case(n_cells=n_cells, type_k="q8_0")
-        layer = read_layer(case.state(), case.geometry, 0, ROPE, case.observed())
+        layer = read_layer(case.state(), case.geometry, 0, case.ropes[0], case.observed())
         scores = policy(name).score(layer)
         assert scores.shape == (case.n_head_kv, n_cells) and np.isfinite(scores).all()
 

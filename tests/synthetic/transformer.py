@@ -8,9 +8,12 @@ with a trained model.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tests.synthetic.vocab import CHAT_TEMPLATE, END
 from tests.synthetic.writer import ModelWriter
@@ -45,6 +48,8 @@ class Sizes:
     ends by itself, whatever computes it."""
     keys: dict[str, Any] = field(default_factory=dict)
     """More metadata below the architecture's prefix."""
+    vectors: dict[str, Sequence[float]] = field(default_factory=dict)
+    """More tensors of float32, of one dimension."""
 
     def start(self, path: Path, arch: str) -> ModelWriter:
         """A writer that has the keys which nearly every transformer has, and the vocabulary."""
@@ -126,6 +131,8 @@ def embeddings(w: ModelWriter, s: Sizes, *, tied: bool = False, size: float = 1.
     values = w.random("token_embd.weight", s.n_vocab, s.n_embd)
     w.tensor("token_embd.weight", values, w.weight_type, scale=size)
     w.vector("output_norm.weight", s.n_embd, norm, spread=0.1 * norm)
+    for name, numbers in s.vectors.items():
+        w.tensor(name, np.array(numbers, np.float32))
 
 
 def _plain(path: Path, arch: str, s: Sizes, *, bias: bool = False, qk_norm: bool = False) -> Path:
