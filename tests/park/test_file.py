@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import stat
@@ -18,7 +19,12 @@ from quantize.geometry import Geometry
 from quantize.park.codec import parse
 from quantize.park.file import ParkReader
 from quantize.park.parking import ModelFacts, park, unpark
+from quantize.park.plain import Frame
 from quantize.park.profile import Profile
+from quantize.park.shared import key_of
+from quantize.park.tables import library
+from quantize.rope import NO_ROPE, UNKNOWN_ROPE
+from quantize.rope_parameters import RopeParameters
 from tests.park.samples import facts_for, state_of
 
 F16 = 1
@@ -165,3 +171,25 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(file: Path, fac
         # Products of matrices differ in their last bits from process to process, and so do few values.
         assert back.shape == right.shape
         assert (back == right).mean() > 0.9
+
+
+def test_k_that_was_turned_in_another_way_is_told_apart(
+    file: Path, facts: ModelFacts, tmp_path: Path
+) -> None:
+    """The first files know of one base for all layers, and say nothing of it. They open where that is how the
+    model turns; where it is not, their K would come out turned by what was never taken out of it."""
+    assert resume(file, facts)
+    with ParkReader(file) as reader:
+        assert reader.about.tables == library().digest  # what a file of then says
+    base, other = (RopeParameters(n_dims=64, freq_base=b).rope() for b in (1e4, 1e6))
+    for ropes in (((base, other),), ((NO_ROPE, base),), ((UNKNOWN_ROPE, UNKNOWN_ROPE),)):
+        changed = dataclasses.replace(facts, frame=Frame(SHAPE, ropes))
+        with pytest.raises(StateError, match="another version"):
+            resume(file, changed)
+        state, tokens = state_of(changed, (200,))
+        path = tmp_path / "own.park"
+        assert park(state, tokens, changed, parse("ggml:q8_0"), path)
+        assert resume(path, changed)
+        assert key_of(changed, parse("ggml:q8_0"), tokens) != key_of(facts, parse("ggml:q8_0"), tokens)
+        with pytest.raises(StateError, match="another version"):
+            resume(path, facts)
