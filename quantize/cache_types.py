@@ -151,6 +151,9 @@ AUTO_TAIL = -1
 
 DEFAULT_TAIL = 256
 
+SINKS = 4
+"""First tokens that a window keeps exactly as well: models rest their attention on them."""
+
 MAX_TAIL = 1 << 20
 """The longest window that can be asked for."""
 

@@ -17,8 +17,12 @@ import llama_cpp.llama_cpp as L
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.amx import has_matrix_unit
+from quantize.cache_types import CACHE_TYPES
+from quantize.centring import CentredContext, Centring
 from quantize.errors import EngineError, ModelFileError
-from quantize.native import require_types
+from quantize.native import attention, require_types
+from quantize.state import HEADER_SIZE, centring_of, read_state, write_header
 
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
@@ -84,7 +88,8 @@ class Model:
         """Load ``path``.
 
         Args:
-            repack: let llama.cpp keep a second copy of some weights in a faster layout.
+            repack: let llama.cpp keep a second copy of some weights in a faster layout (not where
+                ``amx`` says that this would end the process).
             no_alloc: read only the header and simulate the allocations (a dry run).
             on_progress: called with 0..1; returning False cancels the load.
 
@@ -93,7 +98,7 @@ class Model:
         """
         L.llama_backend_init()
         params = L.llama_model_default_params()
-        params.use_extra_bufts = repack
+        params.use_extra_bufts = repack and not has_matrix_unit()
         params.n_gpu_layers = n_gpu_layers
         if no_alloc:
             params.no_alloc = True
@@ -106,6 +111,9 @@ class Model:
         self.handle = L.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise ModelFileError(f"llama.cpp could not load {self.path.name}.", "The log says why.")
+        self.centring: Centring | None = None
+        """What contexts with a quantized K store it without; whoever opens the model finds it
+        (``quantize.centrings``)."""
         self.vocab = L.llama_model_get_vocab(self.handle)
         self.n_vocab: int = L.llama_vocab_n_tokens(self.vocab)
 
@@ -122,6 +130,10 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def centring_for(self, type_k: int) -> Centring | None:
+        """What a context with this ggml type of K stores it without; None where rows are whole."""
+        return self.centring if _quantized(type_k) and attention.in_use() == "own" else None
 
     def metadata(self, key: str) -> str | None:
         """The value of one metadata key as text, or None."""
@@ -203,6 +215,7 @@ class Context:
         params.n_threads = n_threads
         params.n_threads_batch = n_threads
         self.n_threads = n_threads
+        self.n_seq_max = n_seq_max
         require_types(type_k, type_v)
         params.type_k = type_k
         params.type_v = type_v
@@ -217,11 +230,9 @@ class Context:
         self.type_v = type_v
         self.tiled_attention = flash_attention and type_k == type_v and type_k in (0, 1)
         """Whether the CPU computes the attention of a long batch in tiles: f16 and f32 only."""
-        self.handle = L.llama_init_from_model(model.handle, params)
-        if not self.handle:
-            raise EngineError(
-                "llama.cpp could not create a context with these settings.", "The log says why."
-            )
+        self.handle, self._centred = self._create(params)
+        self.centring = model.centring if self._centred is not None else None
+        """What its rows of K lack."""
         self.memory = L.llama_get_memory(self.handle)
         self.n_ctx: int = L.llama_n_ctx(self.handle)
         self.n_batch: int = L.llama_n_batch(self.handle)
@@ -234,6 +245,28 @@ class Context:
         np.ctypeslib.as_array(self._batch.n_seq_id, shape)[:] = 1
         self._seq = -1
         self._stop: Any = None
+
+    def _create(self, params: Any) -> tuple[Any, CentredContext | None]:
+        """llama.cpp's context, and its native side if K is centred.
+
+        That is so where the type is quantized and the own kernel writes and reads every layer. It is asked
+        after the context was made: another device may have taken a layer, or the kernel have refused it.
+        """
+        centring = self.model.centring_for(self.type_k)
+        if centring is not None:
+            with centring:
+                handle = L.llama_init_from_model(self.model.handle, params)
+            if handle:
+                centred = CentredContext(centring)
+                if centred.whole:
+                    return handle, centred
+                L.llama_free(handle)
+        handle = L.llama_init_from_model(self.model.handle, params)
+        if not handle:
+            raise EngineError(
+                "llama.cpp could not create a context with these settings.", "The log says why."
+            )
+        return handle, None
 
     def close(self) -> None:
         """Free the cache."""
@@ -349,9 +382,38 @@ class Context:
     def save_state(self, into: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> int:
         """Write the state of ``seq`` into ``into`` (at least ``state_size()`` bytes); bytes written."""
         pointer = into.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, int(partial)))
+        size = int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, int(partial)))
+        if size and self.centring is not None:
+            write_header(into, seq, self.centring.id)
+        return size
 
     def load_state(self, data: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> bool:
-        """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ)."""
+        """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ), or if its rows
+        of K lack another constant than those of this context."""
+        number = centring_of(data)
+        if number != (self.centring.id if self.centring is not None else 0):
+            return False
+        if self._centred is None:
+            return self._load(data, seq, partial)
+        state = read_state(data)
+        data = data if data.flags.writeable else data.copy()
+        header = data[:HEADER_SIZE].copy()
+        write_header(data, state.seq_id)
+        try:
+            loaded = self._load(data, seq, partial)
+        finally:
+            data[:HEADER_SIZE] = header
+        first = len(self.centring.geometry.parts) - len(state.parts) if self.centring is not None else 0
+        for index, part in enumerate(state.parts if loaded else ()):
+            rows = state.rows(part.k[0]) if part.n_cells else np.empty((0, 1), np.uint8)
+            alone = self.n_seq_max == 1
+            loaded &= self._centred.loaded(first + index, state.positions(index), rows, alone=alone)
+        return loaded
+
+    def _load(self, data: NDArray[np.uint8], seq: int, partial: bool) -> bool:
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return int(L.llama_state_seq_set_data_ext(self.handle, pointer, data.size, seq, int(partial))) != 0
+
+
+def _quantized(type_id: int) -> bool:
+    return any(v.id == type_id for t in CACHE_TYPES.values() if t.quantized for v in t.variants)

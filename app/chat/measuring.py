@@ -204,6 +204,7 @@ def prepare(path: Path, wanted: list[Key], n_tokens: int) -> tuple[Opening, Cand
         OutOfMemoryError: if not even f16 and one setting fit beside the engine.
     """
     from app.engine.threads import default_threads
+    from app.paths import calibrations_dir
     from models.candidates import candidates
     from models.memory import memory
     from models.plan import Planner
@@ -229,5 +230,6 @@ def prepare(path: Path, wanted: list[Key], n_tokens: int) -> tuple[Opening, Cand
         mla=planner.shape.mla,
         n_threads=default_threads(),
         repack=False,
+        calibrations=str(calibrations_dir()),
     )
     return opening, reference, fitting, room

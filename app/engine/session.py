@@ -21,12 +21,13 @@ from app.engine.pruner import Pruner
 from app.engine.switch import Switcher
 from app.engine.threads import Threads
 from app.engine.window import WindowMarks
-from app.paths import cache_dir
+from app.paths import cache_dir, calibrations_dir
 from models.exact import exact_planner
 from models.header import Header
 from models.plan import Planner
 from models.splits import read_model
 from quantize.cache_types import AUTO_TAIL, PRESETS, CachePair, cache_type
+from quantize.centring_store import CentringStore
 from quantize.errors import EngineError
 from quantize.prune.prune import obstacle
 
@@ -159,7 +160,8 @@ def open_session(
     try:
         shape = plan.budget.planner.shape
         threads = Threads(command.n_threads, adapt=command.adapt_threads)
-        maker = CacheMaker(loaded, shape, log, threads, plan.budget.native)
+        store = CentringStore(loaded.model, shape.geometry(), calibrations_dir(), threads.most)
+        maker = CacheMaker(loaded, shape, log, threads, plan.budget.native, store)
         maker.check(plan.settings)
         settings, note = _with_window(plan, maker)
         cache = maker.open(settings)

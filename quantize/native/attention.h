@@ -17,6 +17,7 @@
 #ifndef STRETCH_ATTENTION_H
 #define STRETCH_ATTENTION_H
 
+#include "centring.h"
 #include "stretch.h"
 
 #include <stdatomic.h>
@@ -71,6 +72,12 @@ typedef struct st_attn_job {
      * and later exactly. */
     const st_exact *exact_k, *exact_v;
     int32_t exact_window;
+    /* K without its constant (centring.h); NULL: rows are whole. Positions of the cells of stream 0, those of the next
+     * stream `positions_stream` further on. A cell that is seen and whose position is not known sets `lost`. */
+    const st_centre_layer *centre;
+    const int32_t *positions;
+    size_t positions_stream;
+    _Atomic int *lost;
     /* Per thread; NULL: nobody asks. The cells below `mass_cells` are counted, all take part in the softmax. */
     const st_attn_mass *mass;
     int32_t mass_cells;

@@ -60,6 +60,7 @@ typedef struct backend {
     int n_threads;
     st_attn_memory memory;
     st_tail *tail;
+    st_centred centred;
     struct backend *next;
 } backend;
 
@@ -70,8 +71,21 @@ static int64_t n_created;
 
 /* What contexts get that are created from now on. */
 static _Atomic int32_t next_window, next_first;
-/* Once a tail has been asked for, the device writes the caches itself. */
+static st_centring *next_centring; /* locked */
+/* Once a tail or a centring has been asked for, the device writes the caches itself. */
 static _Atomic bool writes;
+
+/* A K cache whose rows lack their constant: only this device may read and write it, whatever is switched off. */
+typedef struct centred_cache {
+    const struct ggml_tensor *cache;
+    int64_t number; /* of its backend */
+    int32_t layer;
+    bool read, written; /* a node that does so was accepted */
+    struct centred_cache *next;
+} centred_cache;
+
+static centred_cache *centred_caches; /* locked */
+static _Atomic bool any_centred;
 
 static const char *get_name(ggml_backend_t b) {
     (void)b;
@@ -87,8 +101,21 @@ static void free_backend(ggml_backend_t b) {
             break;
         }
     }
+    for (centred_cache **at = &centred_caches; *at != NULL;) {
+        centred_cache *gone = *at;
+        if (gone->number == self->number) {
+            *at = gone->next;
+            free(gone);
+        } else {
+            at = &gone->next;
+        }
+    }
+    atomic_store(&any_centred, centred_caches != NULL || next_centring != NULL);
     pthread_mutex_unlock(&lock);
     st_tail_free(self->tail);
+    st_centring_free(self->centred.centring);
+    st_places_free(self->centred.places);
+    free(self->centred.room.values);
     free(self->memory.base);
     free(self);
 }
@@ -109,7 +136,7 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
         case GGML_OP_TRANSPOSE:
             break;
         case GGML_OP_FLASH_ATTN_EXT:
-            if (!st_attention_of(node, &job)) {
+            if (!st_attention_of(node, &job) || !st_show_centre(node, &job, &self->centred)) {
                 return GGML_STATUS_FAILED;
             }
             if (st_tail_on(self->tail)) {
@@ -119,10 +146,15 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
                                 : st_attn_run(&job, self->n_threads, &self->memory))) {
                 return GGML_STATUS_ALLOC_FAILED;
             }
+            if (job.centre != NULL && atomic_exchange(&self->centred.lost, 0) != 0) {
+                return GGML_STATUS_FAILED;
+            }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
             break;
         case GGML_OP_SET_ROWS:
-            st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL);
+            if (!st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL, &self->centred)) {
+                return GGML_STATUS_FAILED;
+            }
             atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
             break;
         default:
@@ -173,12 +205,15 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     (void)params;
     backend *self = calloc(1, sizeof *self);
     st_tail *tail = st_tail_new();
-    if (self == NULL || tail == NULL) {
+    st_places *places = st_places_new();
+    if (self == NULL || tail == NULL || places == NULL) {
         free(self);
         st_tail_free(tail);
+        st_places_free(places);
         return NULL;
     }
     self->tail = tail;
+    self->centred.places = places;
     st_tail_resize(tail, atomic_load(&next_window), atomic_load(&next_first));
     self->base.guid = guid;
     self->base.iface.get_name = get_name;
@@ -189,6 +224,7 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     self->n_threads = 1;
     pthread_mutex_lock(&lock);
     self->number = ++n_created;
+    self->centred.centring = st_centring_hold(next_centring);
     self->next = backends;
     backends = self;
     pthread_mutex_unlock(&lock);
@@ -200,18 +236,53 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t dev) {
     return ggml.cpu_buffer_type();
 }
 
+/* Whether `op` reads or writes a K cache whose rows lack their constant. Those of the newest context are found while it
+ * is made: llama.cpp asks about all its nodes then. */
+static bool is_centred(const struct ggml_tensor *op, bool accepted) {
+    if (!atomic_load_explicit(&any_centred, memory_order_relaxed)) {
+        return false;
+    }
+    const bool reads = op->op == GGML_OP_FLASH_ATTN_EXT;
+    const struct ggml_tensor *cache = reads ? op->src[1]->view_src : op->view_src;
+    st_cache_id id;
+    if (cache == NULL || !st_cache_id_of(cache->name, &id) || id.value) {
+        return false;
+    }
+    pthread_mutex_lock(&lock);
+    centred_cache *c = centred_caches;
+    while (c != NULL && c->cache != cache) {
+        c = c->next;
+    }
+    if (c == NULL && accepted && st_centring_find(next_centring, id.layer) != NULL &&
+        (c = calloc(1, sizeof *c)) != NULL) {
+        c->cache = cache;
+        c->number = n_created;
+        c->layer = id.layer;
+        c->next = centred_caches;
+        centred_caches = c;
+    }
+    if (c != NULL && accepted) {
+        c->read |= reads;
+        c->written |= !reads;
+    }
+    pthread_mutex_unlock(&lock);
+    return c != NULL;
+}
+
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
     st_attn_job job;
+    if (op->op != GGML_OP_FLASH_ATTN_EXT && op->op != GGML_OP_SET_ROWS) {
+        return false;
+    }
     if (op->op == GGML_OP_SET_ROWS) {
         st_rope_show(op);
     }
-    if (!atomic_load_explicit(&active, memory_order_relaxed)) {
-        return false;
-    }
-    return op->op == GGML_OP_FLASH_ATTN_EXT
-               ? st_attention_of(op, &job)
-               : op->op == GGML_OP_SET_ROWS && atomic_load_explicit(&writes, memory_order_relaxed) && st_writes_cache(op);
+    const bool possible = op->op == GGML_OP_FLASH_ATTN_EXT ? st_attention_of(op, &job) : st_writes_cache(op);
+    const bool centred = is_centred(op, possible);
+    return possible && (centred || (atomic_load_explicit(&active, memory_order_relaxed) &&
+                                    (op->op == GGML_OP_FLASH_ATTN_EXT ||
+                                     atomic_load_explicit(&writes, memory_order_relaxed))));
 }
 
 static bool device_supports_buft(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft) {
@@ -402,4 +473,61 @@ int32_t st_device_tail_rows(int64_t number, int32_t layer, bool value) {
     const int32_t n = st_tail_rows(tail, id);
     pthread_mutex_unlock(&lock);
     return n;
+}
+
+/* ---------------------------------------------------------------- K without its constant */
+
+void st_device_centring_next(st_centring *centring) {
+    pthread_mutex_lock(&lock);
+    st_centring *before = next_centring;
+    next_centring = st_centring_hold(centring);
+    atomic_store(&any_centred, centred_caches != NULL || next_centring != NULL);
+    pthread_mutex_unlock(&lock);
+    st_centring_free(before);
+    if (centring != NULL) {
+        atomic_store(&writes, true);
+    }
+}
+
+int32_t st_device_centred_layers(int64_t number) {
+    int32_t n = 0;
+    pthread_mutex_lock(&lock);
+    for (const centred_cache *c = centred_caches; c != NULL; c = c->next) {
+        n += c->number == number && c->read && c->written;
+    }
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
+/* As lock_tail(). */
+static st_places *lock_places(int64_t number) {
+    pthread_mutex_lock(&lock);
+    for (backend *b = backends; b != NULL; b = b->next) {
+        if (b->number == number) {
+            return b->centred.places;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+bool st_device_places_load(int64_t number, int32_t group, bool alone, int32_t n, const int32_t *positions,
+                           const char *rows, size_t row_bytes) {
+    st_places *places = lock_places(number);
+    if (places == NULL) {
+        return false;
+    }
+    const bool done = st_places_load(places, group, alone, n, positions, rows, row_bytes);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int64_t st_device_places_bytes(int64_t number) {
+    st_places *places = lock_places(number);
+    if (places == NULL) {
+        return -1;
+    }
+    const int64_t bytes = (int64_t)st_places_bytes(places);
+    pthread_mutex_unlock(&lock);
+    return bytes;
 }

@@ -7,6 +7,7 @@
 #ifndef STRETCH_DEVICE_H
 #define STRETCH_DEVICE_H
 
+#include "centring.h"
 #include "ggml_backend_abi.h"
 #include "stretch.h"
 
@@ -75,6 +76,18 @@ ST_API int32_t st_device_tail_read(int64_t backend, int32_t layer, bool value, i
                                    int32_t *cells, uint16_t *values, size_t row_bytes, char *packed);
 ST_API int64_t st_device_tail_bytes(int64_t backend);
 ST_API int32_t st_device_tail_rows(int64_t backend, int32_t layer, bool value);
+
+/* ---------------------------------------------------------------- K without its constant (centring.h, places.h) */
+
+/* Contexts that are created from now on store K so (it is held until they are gone); NULL: as it is. */
+ST_API void st_device_centring_next(st_centring *centring);
+/* Layers of a context whose K this device both writes and reads: fewer than the centring has means that some rows would
+ * be whole, and that the context must not be used with it. Known once the context is created. */
+ST_API int32_t st_device_centred_layers(int64_t backend);
+/* See st_places_load(). */
+ST_API bool st_device_places_load(int64_t backend, int32_t group, bool alone, int32_t n, const int32_t *positions,
+                                  const char *rows, size_t row_bytes);
+ST_API int64_t st_device_places_bytes(int64_t backend);
 
 /* ---------------------------------------------------------------- shared by device*.c and attention_check.c */
 const st_device_ggml *st_device_ggml_api(void);
