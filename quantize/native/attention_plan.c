@@ -219,13 +219,11 @@ static void work(void *arg, int thread) {
 bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory) {
     st_attn_plan plan;
     st_attn_plan_make(&plan, job, n_threads);
-    if (n_threads > plan.n_item) {
-        n_threads = plan.n_item;
-    }
+    const int workers = n_threads < plan.n_item ? n_threads : plan.n_item;
     const size_t scratch = (st_attn_scratch_bytes(&plan) + 4095) / 4096 * 4096;
     const size_t partials = (st_attn_partial_floats(&plan) * sizeof(float) + 63) / 64 * 64;
     const size_t done = (size_t)(plan.n_item / plan.n_chunk) * sizeof(int32_t);
-    const size_t need = scratch * (size_t)n_threads + partials + done;
+    const size_t need = scratch * (size_t)workers + partials + done;
     if (need > memory->size) {
         free(memory->base);
         memory->base = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
@@ -234,9 +232,9 @@ bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory) 
             return false;
         }
     }
-    run r = {&plan, memory->base, scratch, (float *)(void *)(memory->base + scratch * (size_t)n_threads), 0, NULL};
-    r.done = (_Atomic int32_t *)(void *)(memory->base + scratch * (size_t)n_threads + partials);
+    run r = {&plan, memory->base, scratch, (float *)(void *)(memory->base + scratch * (size_t)workers), 0, NULL};
+    r.done = (_Atomic int32_t *)(void *)(memory->base + scratch * (size_t)workers + partials);
     memset((void *)r.done, 0, done);
-    st_team_run(n_threads, work, &r);
+    st_team_each(n_threads, workers, work, &r);
     return true;
 }
