@@ -7,6 +7,7 @@
 #include "device.h"
 
 #include "attention_mass.h"
+#include "cpu_backend.h"
 #include "device_ops.h"
 #include "team.h"
 
@@ -66,6 +67,8 @@ typedef struct backend {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static backend *backends;
 static int64_t n_created;
+/* The context that computes in this thread. */
+static _Thread_local int64_t now_number;
 
 /* What contexts get that are created from now on. */
 static _Atomic int32_t next_window, next_first;
@@ -134,6 +137,7 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
 static void set_n_threads(ggml_backend_t b, int n_threads) {
     backend *self = b->context;
     self->n_threads = n_threads > 0 ? n_threads : 1;
+    now_number = self->number;
 }
 
 /* ---------------------------------------------------------------- the device */
@@ -202,7 +206,7 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t dev) {
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
     st_attn_job job;
-    if (!atomic_load_explicit(&active, memory_order_relaxed)) {
+    if (!atomic_load_explicit(&active, memory_order_relaxed) || st_cpu_joined()) {
         return false;
     }
     return op->op == GGML_OP_FLASH_ATTN_EXT
@@ -298,6 +302,68 @@ void st_device_switch(bool on) {
 void st_device_count(st_device_counters *counters) {
     counters->attention = atomic_load(&n_attention);
     counters->set_rows = atomic_load(&n_set_rows);
+}
+
+/* ---------------------------------------------------------------- in the CPU backend */
+
+/* It stays while its context computes, which is now. */
+static backend *find_backend(int64_t number) {
+    pthread_mutex_lock(&lock);
+    backend *b = backends;
+    while (b != NULL && b->number != number) {
+        b = b->next;
+    }
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+st_device_now st_device_begin(const struct ggml_tensor *op, st_attn_job *job, int n_threads) {
+    st_device_now now = {0, NULL, -1};
+    backend *self = find_backend(now_number);
+    atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
+    if (self == NULL) {
+        return now;
+    }
+    now.number = self->number;
+    if (st_tail_on(self->tail)) {
+        st_show_tail(op, job, self->tail);
+    }
+    if (st_mass_any()) {
+        now.layer = st_layer_of(op);
+        now.mass = st_mass_begin(now.number, now.layer, job, n_threads);
+    }
+    return now;
+}
+
+st_device_now st_device_forget(const st_device_now *now, st_attn_job *job) {
+    const st_device_now less = {now->number, NULL, now->layer};
+    job->exact_k = job->exact_v = NULL;
+    job->mass = NULL;
+    if (now->mass != NULL) {
+        st_mass_fail(now->mass);
+    }
+    return less;
+}
+
+void *st_device_memory(const st_device_now *now, size_t need) {
+    backend *self = find_backend(now->number);
+    return self != NULL && st_attn_room(&self->memory, need) ? self->memory.base : NULL;
+}
+
+void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threads) {
+    st_mass_end(now->mass, now->layer, job, n_threads);
+}
+
+bool st_device_writes(void) {
+    return atomic_load_explicit(&writes, memory_order_relaxed);
+}
+
+void st_device_wrote(const struct ggml_tensor *op) {
+    backend *self = find_backend(now_number);
+    if (self != NULL && st_tail_on(self->tail)) {
+        st_keep_rows(op, self->tail);
+    }
+    atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
 }
 
 /* ---------------------------------------------------------------- age tiers */

@@ -2,11 +2,13 @@
  *
  *   device.c            the device: which operations it takes, and its registration
  *   device_ops.c        ggml's operations translated to st_attn_job and to the tail
+ *   cpu_backend.h       the same nodes inside ggml's CPU backend, where that is possible
  *   attention_check.c   the checks before it is registered: layout of ggml's structs, results
  *   ggml_backend_abi.h  ggml's structs */
 #ifndef STRETCH_DEVICE_H
 #define STRETCH_DEVICE_H
 
+#include "attention.h"
 #include "ggml_backend_abi.h"
 #include "stretch.h"
 
@@ -76,9 +78,29 @@ ST_API int32_t st_device_tail_read(int64_t backend, int32_t layer, bool value, i
 ST_API int64_t st_device_tail_bytes(int64_t backend);
 ST_API int32_t st_device_tail_rows(int64_t backend, int32_t layer, bool value);
 
-/* ---------------------------------------------------------------- shared by device*.c and attention_check.c */
+/* ---------------------------------------------------------------- shared by device*.c, cpu_backend.c and the checks */
 const st_device_ggml *st_device_ggml_api(void);
 ggml_backend_dev_t st_device_get(void);
 const char *st_device_check(void);
+const char *st_cpu_check(void);
+
+/* What a node in the CPU backend needs of the context that computes: that which was last told its number of threads by
+ * the calling thread, as llama.cpp does right before it computes. */
+typedef struct st_device_now {
+    int64_t number;       /* of its backend; 0: none */
+    struct watched *mass; /* NULL: it is not watched */
+    int32_t layer;
+} st_device_now;
+
+/* Let the job of a FLASH_ATTN_EXT node read exact rows and keep probabilities where the context wants it. */
+st_device_now st_device_begin(const struct ggml_tensor *op, st_attn_job *job, int n_threads);
+/* Take that back: there was no memory for it. */
+st_device_now st_device_forget(const st_device_now *now, st_attn_job *job);
+/* Memory of the context; NULL if there is none. */
+void *st_device_memory(const st_device_now *now, size_t need);
+void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threads);
+/* Whether a SET_ROWS node is computed with the kernel at all, and what follows when its rows are written. */
+bool st_device_writes(void);
+void st_device_wrote(const struct ggml_tensor *op);
 
 #endif

@@ -148,6 +148,26 @@ void st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail) 
     }
 }
 
+void st_write_part(const struct ggml_tensor *op, int thread, int n) {
+    const struct ggml_tensor *rows = op->src[0];
+    const st_row_type *type = st_row_type_find(op->type);
+    const int64_t *index = op->src[1]->data;
+    const int64_t each = (rows->ne[1] + n - 1) / n;
+    const int64_t end = (thread + 1) * each < rows->ne[1] ? (thread + 1) * each : rows->ne[1];
+    for (int64_t i = thread * each; i < end; i++) {
+        type->from_f32((const float *)(const void *)((const char *)rows->data + (size_t)i * rows->nb[1]),
+                       (char *)op->data + (size_t)index[i] * op->nb[1], rows->ne[0]);
+    }
+}
+
+void st_keep_rows(const struct ggml_tensor *op, st_tail *tail) {
+    const struct ggml_tensor *rows = op->src[0];
+    st_cache cache;
+    if (cache_of(op->view_src, &cache)) {
+        st_tail_write(tail, &cache, rows->data, rows->nb[1], op->src[1]->data, (int32_t)rows->ne[1]);
+    }
+}
+
 /* ---------------------------------------------------------------- reading it exactly */
 
 /* The exact rows of one side of an attention. `tensor` is the view of the cache that it reads. */

@@ -21,4 +21,9 @@ void st_show_tail(const struct ggml_tensor *op, st_attn_job *job, st_tail *tail)
 /* Write the rows, and let `tail` (NULL: none) keep them. */
 void st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail);
 
+/* The same in pieces, for threads that are there already: the share of one of `n` threads, and what the tail keeps when
+ * all are done. */
+void st_write_part(const struct ggml_tensor *op, int thread, int n);
+void st_keep_rows(const struct ggml_tensor *op, st_tail *tail);
+
 #endif
