@@ -347,6 +347,7 @@ def _native() -> Any:
         ("st_device_centred_layers", i32, (i64,)),
         ("st_device_places_load", flag, (i64, i32, flag, i32, p, p, size)),
         ("st_device_places_bytes", i64, (i64,)),
+        ("st_device_centre_lost", flag, (i64,)),
         ("st_device_last", i64, ()),
     ):
         function = getattr(library, name)
@@ -361,6 +362,7 @@ class CentredContext:
         """Of the context that was created last."""
         self._number = int(_native().st_device_last())
         self._centring = centring
+        self._lost: Callable[[int], bool] = _native().st_device_centre_lost
 
     @property
     def whole(self) -> bool:
@@ -372,6 +374,10 @@ class CentredContext:
     def bytes(self) -> int:
         """What the kernel keeps to know where cells stand."""
         return max(0, int(_native().st_device_places_bytes(self._number)))
+
+    def lost(self) -> bool:
+        """Whether a constant could not be put back since this was asked last."""
+        return bool(self._lost(self._number))
 
     def loaded(
         self, part: int, positions: NDArray[np.int32], rows: NDArray[np.uint8], *, alone: bool

@@ -27,6 +27,10 @@ from quantize.state import HEADER_SIZE, centring_of, read_state, write_header
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
 
+LOST_CONSTANT = -100
+"""What ``decode`` returns where rows of K lack a constant that could not be put back: what was computed is
+worth nothing, and the cache has to be read again."""
+
 _keep: dict[str, Any] = {}  # callbacks must outlive the calls that use them
 _libc = ctypes.CDLL(None)
 
@@ -324,7 +328,7 @@ class Context:
             self._wanted[n - 1] = True
         elif not isinstance(logits, str):
             self._wanted[list(logits)] = True
-        return int(L.llama_decode(self.handle, self._batch))
+        return self._computed(int(L.llama_decode(self.handle, self._batch)))
 
     def decode_one(self, token: int, position: int) -> int:
         """``decode`` of a single token of sequence 0 with logits, with less ceremony."""
@@ -334,7 +338,12 @@ class Context:
         self._tokens[0] = token
         self._positions[0] = position
         self._wanted[0] = True
-        return int(L.llama_decode(self.handle, self._batch))
+        return self._computed(int(L.llama_decode(self.handle, self._batch)))
+
+    def _computed(self, code: int) -> int:
+        """``code``, or one of an error where the constant of K could not be put back."""
+        lost = self._centred is not None and self._centred.lost()
+        return LOST_CONSTANT if lost and code in (0, 2) else code
 
     def logits(self, index: int = -1) -> NDArray[np.float32]:
         """Logits of batch position ``index`` (-1: the last asked for), shape (n_vocab,); a view."""

@@ -14,6 +14,12 @@
 
 /* st_attn_run() for a layer of the context with this number (device.h), which is looked at if it is watched. */
 ST_API bool st_mass_run(int64_t context, int32_t layer, const st_attn_job *job, int n_threads, st_attn_memory *memory);
+/* The same in pieces, for threads that are there already: what to add up to (job->mass is set), or NULL if the layer
+ * is not watched; and, when all items are done, adding it up. */
+struct watched *st_mass_begin(int64_t context, int32_t layer, st_attn_job *job, int n_threads);
+void st_mass_end(struct watched *w, int32_t layer, const st_attn_job *job, int n_threads);
+/* There was no memory for it: what was seen is worth nothing. */
+void st_mass_fail(struct watched *w);
 /* Whether any context is watched. */
 bool st_mass_any(void);
 

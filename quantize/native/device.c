@@ -7,6 +7,7 @@
 #include "device.h"
 
 #include "attention_mass.h"
+#include "cpu_backend.h"
 #include "device_ops.h"
 #include "rope_node.h"
 #include "team.h"
@@ -68,6 +69,8 @@ typedef struct backend {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static backend *backends;
 static int64_t n_created;
+/* The context that computes in this thread. */
+static _Thread_local int64_t now_number;
 
 /* What contexts get that are created from now on. */
 static _Atomic int32_t next_window, next_first;
@@ -85,6 +88,7 @@ typedef struct centred_cache {
 } centred_cache;
 
 static centred_cache *centred_caches; /* locked */
+/* There is or was one; never taken back, so that all threads of a node see the same. */
 static _Atomic bool any_centred;
 
 static const char *get_name(ggml_backend_t b) {
@@ -110,7 +114,6 @@ static void free_backend(ggml_backend_t b) {
             at = &gone->next;
         }
     }
-    atomic_store(&any_centred, centred_caches != NULL || next_centring != NULL);
     pthread_mutex_unlock(&lock);
     st_tail_free(self->tail);
     st_centring_free(self->centred.centring);
@@ -167,6 +170,7 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
 static void set_n_threads(ggml_backend_t b, int n_threads) {
     backend *self = b->context;
     self->n_threads = n_threads > 0 ? n_threads : 1;
+    now_number = self->number;
 }
 
 /* ---------------------------------------------------------------- the device */
@@ -280,6 +284,9 @@ static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor 
     }
     const bool possible = op->op == GGML_OP_FLASH_ATTN_EXT ? st_attention_of(op, &job) : st_writes_cache(op);
     const bool centred = is_centred(op, possible);
+    if (st_cpu_joined()) { /* the CPU backend gets the node, and with it the kernel */
+        return false;
+    }
     return possible && (centred || (atomic_load_explicit(&active, memory_order_relaxed) &&
                                     (op->op == GGML_OP_FLASH_ATTN_EXT ||
                                      atomic_load_explicit(&writes, memory_order_relaxed))));
@@ -373,6 +380,92 @@ void st_device_switch(bool on) {
 void st_device_count(st_device_counters *counters) {
     counters->attention = atomic_load(&n_attention);
     counters->set_rows = atomic_load(&n_set_rows);
+}
+
+/* ---------------------------------------------------------------- in the CPU backend */
+
+/* It stays while its context computes, which is now. */
+static backend *find_backend(int64_t number) {
+    pthread_mutex_lock(&lock);
+    backend *b = backends;
+    while (b != NULL && b->number != number) {
+        b = b->next;
+    }
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+st_device_now st_device_begin(const struct ggml_tensor *op, st_attn_job *job, int n_threads) {
+    st_device_now now = {0, NULL, -1};
+    backend *self = find_backend(now_number);
+    atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
+    if (self == NULL) {
+        return now;
+    }
+    now.number = self->number;
+    if (st_tail_on(self->tail)) {
+        st_show_tail(op, job, self->tail);
+    }
+    if (!st_show_centre(op, job, &self->centred)) {
+        atomic_store(&self->centred.lost, 1);
+    }
+    if (st_mass_any()) {
+        now.layer = st_layer_of(op);
+        now.mass = st_mass_begin(now.number, now.layer, job, n_threads);
+    }
+    return now;
+}
+
+st_device_now st_device_forget(const st_device_now *now, st_attn_job *job) {
+    const st_device_now less = {now->number, NULL, now->layer};
+    job->exact_k = job->exact_v = NULL;
+    job->mass = NULL;
+    backend *self = find_backend(now->number);
+    if (job->centre != NULL && self != NULL) {
+        job->centre = NULL;
+        atomic_store(&self->centred.lost, 1);
+    }
+    if (now->mass != NULL) {
+        st_mass_fail(now->mass);
+    }
+    return less;
+}
+
+void *st_device_memory(const st_device_now *now, size_t need) {
+    backend *self = find_backend(now->number);
+    return self != NULL && st_attn_room(&self->memory, need) ? self->memory.base : NULL;
+}
+
+void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threads) {
+    st_mass_end(now->mass, now->layer, job, n_threads);
+}
+
+bool st_device_writes(void) {
+    return atomic_load_explicit(&writes, memory_order_relaxed);
+}
+
+bool st_device_centred(const struct ggml_tensor *op) {
+    return is_centred(op, false);
+}
+
+bool st_device_any_centred(void) {
+    return atomic_load_explicit(&any_centred, memory_order_relaxed);
+}
+
+void st_device_write_begin(const struct ggml_tensor *op, st_writing *writing) {
+    backend *self = find_backend(now_number);
+    memset(writing, 0, sizeof *writing);
+    if (self != NULL && !st_write_begin(op, &self->centred, writing)) {
+        atomic_store(&self->centred.lost, 1);
+    }
+}
+
+void st_device_wrote(const struct ggml_tensor *op, const st_writing *writing) {
+    backend *self = find_backend(now_number);
+    if (self != NULL && st_tail_on(self->tail)) {
+        st_keep_rows(op, writing, self->tail);
+    }
+    atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
 }
 
 /* ---------------------------------------------------------------- age tiers */
@@ -481,7 +574,9 @@ void st_device_centring_next(st_centring *centring) {
     pthread_mutex_lock(&lock);
     st_centring *before = next_centring;
     next_centring = st_centring_hold(centring);
-    atomic_store(&any_centred, centred_caches != NULL || next_centring != NULL);
+    if (centring != NULL) {
+        atomic_store(&any_centred, true);
+    }
     pthread_mutex_unlock(&lock);
     st_centring_free(before);
     if (centring != NULL) {
@@ -530,4 +625,14 @@ int64_t st_device_places_bytes(int64_t number) {
     const int64_t bytes = (int64_t)st_places_bytes(places);
     pthread_mutex_unlock(&lock);
     return bytes;
+}
+
+bool st_device_centre_lost(int64_t number) {
+    bool lost = false;
+    pthread_mutex_lock(&lock);
+    for (backend *b = backends; b != NULL; b = b->next) {
+        lost |= b->number == number && atomic_exchange(&b->centred.lost, 0) != 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return lost;
 }

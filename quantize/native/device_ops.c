@@ -121,33 +121,6 @@ static bool cache_of(const struct ggml_tensor *base, st_cache *cache) {
     return base->nb[1] == cache->row_bytes && base->nb[2] == cache->row_bytes * (size_t)cache->n_cells;
 }
 
-enum { ROWS_AT_ONCE = 16 };
-
-typedef struct writing {
-    const struct ggml_tensor *op;
-    const st_row_type *type;
-    const st_centre_layer *centre; /* NULL: the rows are stored as they are */
-    const int32_t *positions;
-    float *centred; /* (rows, values): where they become what is stored */
-} writing;
-
-static void write_some(void *arg, int part) {
-    const writing *w = arg;
-    const struct ggml_tensor *rows = w->op->src[0];
-    const int64_t *index = w->op->src[1]->data;
-    const int64_t end = (part + 1) * ROWS_AT_ONCE < rows->ne[1] ? (part + 1) * ROWS_AT_ONCE : rows->ne[1];
-    for (int64_t i = part * ROWS_AT_ONCE; i < end; i++) {
-        const float *row = (const float *)(const void *)((const char *)rows->data + (size_t)i * rows->nb[1]);
-        if (w->centre != NULL) {
-            float *centred = w->centred + i * rows->ne[0];
-            memcpy(centred, row, (size_t)rows->ne[0] * sizeof(float));
-            st_centre_row(w->centre, centred, w->positions[i], false);
-            row = centred;
-        }
-        w->type->from_f32(row, (char *)w->op->data + (size_t)index[i] * w->op->nb[1], rows->ne[0]);
-    }
-}
-
 static bool room_for(st_room *room, size_t n) {
     if (room->n < n) {
         free(room->values);
@@ -184,24 +157,73 @@ static const int32_t *positions_of(const struct ggml_tensor *op, const st_centre
     return positions;
 }
 
-bool st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail, st_centred *centred) {
-    const struct ggml_tensor *rows = op->src[0];
-    writing w = {op, st_row_type_find(op->type), st_centre_written(op, centred), NULL, NULL};
+bool st_write_begin(const struct ggml_tensor *op, st_centred *centred, st_writing *writing) {
     st_cache cache;
-    const bool known = cache_of(op->view_src, &cache);
-    if (w.centre != NULL) {
-        w.positions = known ? positions_of(op, w.centre, centred, &cache) : NULL;
-        w.centred = centred->room.values;
-        if (w.positions == NULL) {
-            return false;
-        }
+    memset(writing, 0, sizeof *writing);
+    const st_centre_layer *l = st_centre_written(op, centred);
+    if (l == NULL) {
+        return true;
     }
-    const int parts = (int)((rows->ne[1] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE);
-    st_team_each(n_threads, parts, write_some, &w);
-    if (tail != NULL && known) {
-        const char *values = w.centre != NULL ? (const char *)w.centred : rows->data;
-        const size_t stride = w.centre != NULL ? (size_t)rows->ne[0] * sizeof(float) : rows->nb[1];
-        st_tail_write(tail, &cache, values, stride, op->src[1]->data, (int32_t)rows->ne[1]);
+    const int32_t *positions = cache_of(op->view_src, &cache) ? positions_of(op, l, centred, &cache) : NULL;
+    if (positions == NULL) {
+        return false;
+    }
+    writing->centre = l;
+    writing->positions = positions;
+    writing->centred = centred->room.values;
+    return true;
+}
+
+void st_write_part(const struct ggml_tensor *op, const st_writing *writing, int thread, int n) {
+    const struct ggml_tensor *rows = op->src[0];
+    const st_row_type *type = st_row_type_find(op->type);
+    const int64_t *index = op->src[1]->data;
+    const int64_t each = (rows->ne[1] + n - 1) / n;
+    const int64_t end = (thread + 1) * each < rows->ne[1] ? (thread + 1) * each : rows->ne[1];
+    for (int64_t i = thread * each; i < end; i++) {
+        const float *row = (const float *)(const void *)((const char *)rows->data + (size_t)i * rows->nb[1]);
+        if (writing->centre != NULL) {
+            float *centred = writing->centred + i * rows->ne[0];
+            memcpy(centred, row, (size_t)rows->ne[0] * sizeof(float));
+            st_centre_row(writing->centre, centred, writing->positions[i], false);
+            row = centred;
+        }
+        type->from_f32(row, (char *)op->data + (size_t)index[i] * op->nb[1], rows->ne[0]);
+    }
+}
+
+void st_keep_rows(const struct ggml_tensor *op, const st_writing *writing, st_tail *tail) {
+    const struct ggml_tensor *rows = op->src[0];
+    st_cache cache;
+    if (cache_of(op->view_src, &cache)) {
+        const bool centred = writing->centre != NULL;
+        st_tail_write(tail, &cache, centred ? (const char *)writing->centred : rows->data,
+                      centred ? (size_t)rows->ne[0] * sizeof(float) : rows->nb[1], op->src[1]->data,
+                      (int32_t)rows->ne[1]);
+    }
+}
+
+enum { ROWS_AT_ONCE = 16 };
+
+typedef struct write_call {
+    const struct ggml_tensor *op;
+    st_writing writing;
+    int n_parts;
+} write_call;
+
+static void write_some(void *arg, int part) {
+    const write_call *c = arg;
+    st_write_part(c->op, &c->writing, part, c->n_parts);
+}
+
+bool st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail, st_centred *centred) {
+    write_call call = {op, {NULL, NULL, NULL}, (int)((op->src[0]->ne[1] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE)};
+    if (!st_write_begin(op, centred, &call.writing)) {
+        return false;
+    }
+    st_team_each(n_threads, call.n_parts, write_some, &call);
+    if (tail != NULL) {
+        st_keep_rows(op, &call.writing, tail);
     }
     return true;
 }

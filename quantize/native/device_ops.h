@@ -40,8 +40,22 @@ const st_centre_layer *st_centre_written(const struct ggml_tensor *op, const st_
 /* Let the job put the constant back. False: the positions of the cells are not to be found. */
 bool st_show_centre(const struct ggml_tensor *op, st_attn_job *job, st_centred *centred);
 
-/* Write the rows, without their constant where they lack one, and let `tail` (NULL: none) keep them. False: the
+/* How the rows of a SET_ROWS node are stored. */
+typedef struct st_writing {
+    const st_centre_layer *centre; /* NULL: as they are */
+    const int32_t *positions;
+    float *centred; /* (rows, values): where they become what is stored */
+} st_writing;
+
+/* Before a node writes; then parts of the rows, by any threads; then the tail keeps them. False: the positions of the
+ * rows are not to be found, or memory ran out; `writing` then stores them as they are. */
+bool st_write_begin(const struct ggml_tensor *op, st_centred *centred, st_writing *writing);
+void st_write_part(const struct ggml_tensor *op, const st_writing *writing, int thread, int n);
+void st_keep_rows(const struct ggml_tensor *op, const st_writing *writing, st_tail *tail);
+
+/* All of it: write the rows, without their constant where they lack one, and let `tail` (NULL: none) keep them. False: the
  * positions of the rows are not to be found, or memory ran out. */
 bool st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail, st_centred *centred);
+
 
 #endif
