@@ -23,7 +23,7 @@ from app.lab.experiment import (
 from quantize.errors import UsageError
 
 if TYPE_CHECKING:
-    from quantize.lab.evaluate import EvalPlan, Progress, Row
+    from quantize.lab.evaluate import EvalPlan, Floor, Progress, Row
     from quantize.lab.notebook import Notebook
     from quantize.lab.process import LabProcess
     from quantize.lab.recall import RecallTask
@@ -33,9 +33,10 @@ HELP = "Measure what each cache setting costs in quality."
 
 EPILOG = """\
 Every setting reads the same text as f16 does, everything compressed as it is written, and its answers are
-compared with f16's: KLD, the share of equal next tokens, perplexity. Then facts are hidden in longer texts
-and asked for, after the whole text was read. Methods that work on a text which was read compress it once
-and are judged by the answers to what follows, and with them everything else in the table (--after).
+compared with f16's: KLD, the share of equal next tokens, perplexity. The noise floor beside them is what
+rounding noise alone does to the answers; smaller differences mean nothing. Then facts are hidden in longer
+texts and asked for, after the whole text was read. Methods that work on a text which was read compress it
+once and are judged by the answers to what follows, and with them everything else in the table (--after).
 Results are kept while it runs: interrupt it with Ctrl-C and start it again to go on.
 """
 
@@ -129,6 +130,7 @@ class _Evaluation:
         self._candidates = experiment.refuse_too_large(experiment.candidates(settings, self._n_ctx), room)
         self._n_prompt = self._prompt(args.after)
         self._plan = self._make_plan(room)
+        self._floor: Floor | None = None
 
     def run(self) -> int:
         rows, verdict = self._measure()
@@ -210,10 +212,10 @@ class _Evaluation:
         return notebook
 
     def _measure(self) -> tuple[list[Row], Verdict | None]:
-        from app.lab.eval_report import EvalTable, verdict_lines
+        from app.lab.eval_report import EvalTable, floor_lines, verdict_lines
         from app.lab.status_line import StatusLine
         from app.lab.table import has_colour
-        from quantize.lab.evaluate import Row, evaluate
+        from quantize.lab.evaluate import Floor, Row, evaluate
         from quantize.lab.verdict import judge
 
         colour = self._report is sys.stdout and has_colour()
@@ -230,6 +232,11 @@ class _Evaluation:
                     if not quiet:
                         print(table.row(event), flush=True)
                     self._line({"event": "row", **event.data()})
+                    if len(rows) == 1 and not quiet and self._floor and (line := table.floor(self._floor)):
+                        print(line, flush=True)
+                elif isinstance(event, Floor):
+                    self._floor = event
+                    self._line({"event": "noise_floor", **event.data()})
                 else:
                     status.show(_describe(event))
                     self._line({"event": "progress", **asdict(event)})
@@ -241,7 +248,8 @@ class _Evaluation:
             status.clear()
         verdict = judge(rows)
         if not quiet:
-            print("\n".join(["", *verdict_lines(verdict, rows, colour=colour)]), flush=True)
+            said = [*floor_lines(self._floor, rows), *verdict_lines(verdict, rows, colour=colour)]
+            print("\n".join(["", *said]), flush=True)
         return rows, verdict
 
     # ------------------------------------------------------------------ what is said
@@ -286,6 +294,7 @@ class _Evaluation:
             "recall_tokens": task.n_tokens if task else None,
             "recall_facts": task.n_facts if task else None,
             "ppl_f16": rows[0].ppl if rows else None,
+            "noise_floor": self._floor.data() if self._floor else None,
             **verdict_data(verdict),
             "rows": [row.data() for row in rows],
         }
@@ -324,7 +333,7 @@ def _describe(progress: Progress) -> str:
     """One line for the terminal."""
     from app.lab.status_line import duration
 
-    unit = "tokens" if progress.what == "answers" else "questions"
+    unit = "questions" if progress.what == "recall" else "tokens"
     left = duration(progress.eta_s)
     return (
         f"{progress.fraction:4.0%}  {progress.labels}: {progress.what}, "

@@ -13,7 +13,10 @@ from quantize.lab.verdict import Verdict, pareto_front
 
 if TYPE_CHECKING:
     from quantize.lab.candidate import Candidate
-    from quantize.lab.evaluate import Row
+    from quantize.lab.evaluate import Floor, Row
+
+
+FLOOR = "noise floor"
 
 
 class EvalTable:
@@ -23,7 +26,7 @@ class EvalTable:
         self._colour = colour
         widest = max(len(c.setting.label) for c in candidates)
         columns = [
-            Column("cache", max(widest, 5), left=True),
+            Column("cache", max(widest, len(FLOOR)), left=True),
             Column("bits K/V", 11, rank=4),
             Column("per token", 9, rank=2),
             Column(f"at {n_ctx:,}", 9, rank=5),
@@ -68,6 +71,35 @@ class EvalTable:
         styles = ["bold", "dim", "", "", "", "dim", "dim", "", "bad" if worse else "", "", "dim"]
         line = self._table.line(cells, styles, colour=self._colour)
         return f"{line}  {one_line(row.failed)}" if row.failed else line
+
+    def floor(self, floor: Floor) -> str:
+        """The loss that rounding noise makes; empty if it is not known."""
+        if floor.kld_mean is None:
+            return ""
+        figures = [
+            number(floor.kld_mean),
+            number(floor.kld_median, 4),
+            number(floor.kld_p999, 3),
+            f"{floor.top1:.1%}" if floor.top1 is not None else "",
+        ]
+        cells = [FLOOR, "", "", "", *figures, "", "", ""]
+        return self._table.line(cells, ["dim"] * len(cells), colour=self._colour)
+
+
+def floor_lines(floor: Floor | None, rows: Sequence[Row]) -> list[str]:
+    """What the noise floor means, in sentences."""
+    if floor is None or floor.kld_mean is None:
+        return [f"The noise floor is not known: {one_line(floor.failed)}"] if floor is not None else []
+    if not floor.kld_mean:
+        return ["Rounding noise on K and V changes no answer here: every difference counts."]
+    out = [
+        f"Differences below {number(floor.kld_mean)} mean nothing: noise of half an f16 rounding step on K"
+        f" and V makes as much, and leaves {floor.top1 or 0:.1%} of the next tokens the same."
+    ]
+    within = [r.label for r in rows if r.kld_mean is not None and 0 < r.kld_mean <= floor.kld_mean]
+    if within:
+        out.append(f"Not to be told from f16: {', '.join(within)}")
+    return out
 
 
 def verdict_lines(verdict: Verdict | None, rows: Sequence[Row], *, colour: bool) -> list[str]:

@@ -1,4 +1,5 @@
-"""One line that says what runs and how long it still takes; nothing where nobody watches."""
+"""One line that says what runs and how long it still takes, written over and over on a terminal and now and
+then in a file."""
 
 from __future__ import annotations
 
@@ -9,25 +10,31 @@ from time import monotonic
 from app.plain_text import one_line
 
 _SECONDS = 0.1
+_FILE_SECONDS = 15.0
+"""Between two lines in a file: short runs leave none there."""
 
 
 class StatusLine:
-    """A line on standard error that is written over and over."""
+    """Says on standard error how far something is."""
 
     def __init__(self, watched: bool | None = None) -> None:
         """
         Args:
-            watched: whether a person sees it; by default whether standard error is a terminal.
+            watched: whether it is a line of a terminal; by default whether standard error is one.
         """
         self._watched = sys.stderr.isatty() if watched is None else watched
         self._shown = False
-        self._last = 0.0
+        self._last = 0.0 if self._watched else monotonic()
 
     def show(self, text: str) -> None:
-        """Write ``text`` in place of what is there, at most ten times per second."""
-        if not self._watched or monotonic() - self._last < _SECONDS:
+        """Write ``text`` in place of what is there, at most ten times per second; without a terminal as a
+        line of its own, at most four times per minute."""
+        if monotonic() - self._last < (_SECONDS if self._watched else _FILE_SECONDS):
             return
         self._last = monotonic()
+        if not self._watched:
+            print(one_line(text, 200), file=sys.stderr, flush=True)
+            return
         width = shutil.get_terminal_size((80, 24)).columns
         sys.stderr.write(f"\r\x1b[2K{one_line(text, width - 1)}")
         sys.stderr.flush()

@@ -5,6 +5,7 @@ another way to make a cache smaller, which joins as a class of its own (``settin
 a ``Workbench`` (a loaded model) and gives a ``Subject``: a cache that can be read into.
 
 - ``divergence.py``, ``lockstep.py``: how far the answers are from those with an f16 cache
+- ``floor.py``: how far rounding noise alone takes them
 - ``facts.py``, ``recall.py``: whether facts in a long text are found again
 - ``speed.py``, ``switching.py``: tokens per second, and the time of a change of types
 - ``worker.py``, ``process.py``: llama.cpp in a child process, so that its death ends one measurement only

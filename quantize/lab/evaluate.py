@@ -13,6 +13,7 @@ from typing import Any
 
 from quantize.errors import EngineDiedError, StretchError
 from quantize.lab.candidate import Candidate, in_groups
+from quantize.lab.floor import MOST_TOKENS, NOISE
 from quantize.lab.footprint import Footprint
 from quantize.lab.notebook import Notebook
 from quantize.lab.process import LabProcess
@@ -31,6 +32,9 @@ FIGURES = (
     "ppl",
 )
 """Fields of ``divergence.Summary``."""
+
+FLOOR_FIGURES = ("n_tokens", "kld_mean", "kld_mean_error", "kld_median", "kld_p999", "top1")
+"""Those of the noise floor."""
 
 _REPLY_TOKENS = 40
 """Tokens that a question and its reply take, for the estimate of the time."""
@@ -56,13 +60,33 @@ class Progress:
 
     labels: str
     what: str
-    """``answers`` or ``recall``."""
+    """``answers``, ``recall`` or ``noise``."""
     n_done: int
     n_total: int
     fraction: float
     """Of the whole."""
     eta_s: float
     """Seconds that are left; negative if that is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The loss that rounding noise makes (``floor.py``). Figures are None if it could not be measured."""
+
+    noise: float = NOISE
+    """Relative change of each value."""
+    n_tokens: int | None = None
+    kld_mean: float | None = None
+    kld_mean_error: float | None = None
+    kld_median: float | None = None
+    kld_p999: float | None = None
+    top1: float | None = None
+    failed: str = ""
+    """Why not, in one sentence."""
+
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +184,11 @@ def make_row(
 
 def evaluate(
     process: LabProcess, plan: EvalPlan, candidates: Sequence[Candidate], notebook: Notebook
-) -> Iterator[Progress | Row]:
+) -> Iterator[Progress | Floor | Row]:
     """Measure every candidate; the first one has to be the reference.
 
     Yields:
-        progress, and a row for each candidate in their order.
+        progress, the noise floor, and then a row for each candidate in their order.
 
     Raises:
         StretchError: if the model or the reference cannot be measured at all.
@@ -182,7 +206,7 @@ class _Evaluation:
     done: int = 0
     began: float = 0.0
 
-    def run(self, candidates: Sequence[Candidate]) -> Iterator[Progress | Row]:
+    def run(self, candidates: Sequence[Candidate]) -> Iterator[Progress | Floor | Row]:
         reference, *others = candidates
         if not reference.setting.is_reference:
             raise ValueError("the first candidate is the reference")
@@ -192,6 +216,7 @@ class _Evaluation:
         groups = in_groups(missing, room) or ([] if self._known("divergence", reference) else [[]])
         self.total = self._cost(groups, candidates)
         self.began = monotonic()
+        yield from self._floor()
         waiting = list(candidates)
         for i, group in enumerate(groups):
             yield from self._divergence(group, reference)
@@ -209,7 +234,11 @@ class _Evaluation:
     def _cost(self, groups: Sequence[Sequence[Candidate]], candidates: Sequence[Candidate]) -> int:
         """Tokens that have to be read."""
         tokens = sum(self.plan.n_ctx * (1 + len(group)) for group in groups)
+        tokens += 0 if "noise" in self.notebook else self._floor_cost()
         return tokens + self._recall_cost() * sum(not self._known("recall", c) for c in candidates)
+
+    def _floor_cost(self) -> int:
+        return min(self.plan.n_ctx, MOST_TOKENS) * 3 // 2
 
     def _recall_cost(self) -> int:
         task = self.plan.recall
@@ -237,7 +266,25 @@ class _Evaluation:
         eta = elapsed * (1 - fraction) / fraction if fraction > 0.005 else -1.0
         return Progress(labels, what, n, of, fraction, eta)
 
-    # ------------------------------------------------------------------ the two measurements
+    # ------------------------------------------------------------------ the measurements
+
+    def _floor(self) -> Iterator[Progress | Floor]:
+        """A floor that cannot be measured is missing; everything else is measured all the same."""
+        if "noise" not in self.notebook:
+            n, cost = min(self.plan.n_ctx, MOST_TOKENS), self._floor_cost()
+            yield self._progress("noise floor", "noise", 0, cost, cost)
+            try:
+                for event in self.process.run({"job": "floor", "text": self.plan.text, "n_tokens": n}):
+                    if event["event"] == "progress":
+                        yield self._progress("noise floor", "noise", event["n"], cost, cost)
+                    else:
+                        self.notebook.put("noise", {name: event[name] for name in FLOOR_FIGURES})
+            except StretchError as error:
+                self.done += cost
+                yield Floor(failed=error.message)
+                return
+            self.done += cost
+        yield Floor(**(self.notebook.get("noise") or {}))
 
     def _divergence(self, group: list[Candidate], reference: Candidate) -> Iterator[Progress]:
         labels = ", ".join(c.setting.label for c in group) or reference.setting.label

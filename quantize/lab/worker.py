@@ -100,6 +100,8 @@ class _Worker:
                 self._emit({"event": "count", "n": len(self._tokens(job["text"]))})
             case "divergence":
                 self._divergence(job)
+            case "floor":
+                self._floor(job)
             case "recall":
                 self._recall(job)
             case "speed":
@@ -154,6 +156,15 @@ class _Worker:
                 footprint = asdict(compared.footprint) if compared.footprint else None
                 result = {"failed": compared.failed, "kernel": compared.kernel, "footprint": footprint}
                 self._emit({"event": "result", "label": label, **result, **figures})
+
+    def _floor(self, job: dict[str, Any]) -> None:
+        from quantize.lab.batch import batch_size
+        from quantize.lab.floor import measure_floor
+
+        tokens = self._tokens(job["text"])[: job["n_tokens"]]
+        batch = batch_size(self._bench.model.n_vocab)
+        summary = measure_floor(self._bench, tokens, batch=batch, on_progress=self._progress)
+        self._emit({"event": "result", **asdict(summary)})
 
     def _recall(self, job: dict[str, Any]) -> None:
         from quantize.lab.asking import ask_all

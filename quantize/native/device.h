@@ -3,6 +3,7 @@
  *   device.c            the device: which operations it takes, and its registration
  *   device_ops.c        ggml's operations translated to st_attn_job and to the tail
  *   cpu_backend.h       the same nodes inside ggml's CPU backend, where that is possible
+ *   rope_node.c         the ROPE node behind a write to a K cache
  *   attention_check.c   the checks before it is registered: layout of ggml's structs, results
  *   ggml_backend_abi.h  ggml's structs */
 #ifndef STRETCH_DEVICE_H

@@ -38,7 +38,7 @@ typedef struct st_rope_params {
 
 /* What the SET_ROWS node that writes to the K cache of a layer got its rows from. Goes back from there through
  * what only moves values, and through what commutes with turning a head. False if it writes to no K cache. */
-bool st_rope_of_node(const struct ggml_tensor *set_rows, st_rope_params *out);
+ST_API bool st_rope_of_node(const struct ggml_tensor *set_rows, st_rope_params *out);
 
 /* The device shows every SET_ROWS node that it is asked about. Nothing happens unless somebody records. */
 void st_rope_show(const struct ggml_tensor *set_rows);

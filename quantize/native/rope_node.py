@@ -23,7 +23,7 @@ Recorded = Callable[[int], "RopeParameters | None"]
 _one_at_a_time = threading.Lock()
 
 
-class _Params(ctypes.Structure):
+class Params(ctypes.Structure):
     """``st_rope_params``."""
 
     _fields_ = (
@@ -77,7 +77,7 @@ def recording() -> Iterator[Recorded | None]:
 
 
 def _recorded(layer: int) -> RopeParameters | None:
-    found = _Params()
+    found = Params()
     if not _library().st_rope_recorded(layer, ctypes.byref(found)):
         return None
     if found.kind != _KNOWN:

@@ -75,6 +75,9 @@ def test_eval(evaluation: list[str], stretch: Run, tmp_path: Path) -> None:
     ]
     assert f16["kld_mean"] == f16["kld_p999"] == 0 and f16["top1"] == 1
     assert data["ppl_f16"] == f16["ppl"] > 1
+    floor = data["noise_floor"]
+    assert (floor["noise"], floor["n_tokens"], floor["failed"]) == (2.5e-4, 31, "")
+    assert 0 < floor["kld_mean"] < q8["kld_mean"] and 0 < floor["top1"] <= 1
     for row in (q8, mixed):
         assert 0 < row["kld_median"] <= row["kld_p999"] and 0 < row["top1"] <= 1
     assert q8["kld_mean"] < mixed["kld_mean"]
