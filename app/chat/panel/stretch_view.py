@@ -31,12 +31,6 @@ def same_setting(row: StretchRow, type_k: str, type_v: str, tail: int) -> bool:
     return (row.type_k, row.type_v, row.tail) == (type_k, type_v, tail)
 
 
-def per_token(n_bytes: float) -> str:
-    """Bytes per token in KiB without the unit: ``52.0``, ``1,152``."""
-    kib = n_bytes / 1024
-    return f"{kib:.2f}" if kib < 9.995 else f"{kib:.1f}" if kib < 999.95 else f"{kib:,.0f}"
-
-
 def gain_sentence(row: StretchRow, current: StretchRow | None) -> str:
     """What switching to ``row`` would do, from the table alone."""
     if current is None:
@@ -184,7 +178,7 @@ class Columns:
         mark = f"{g.mark} " if current else "  "
         pieces = [Piece(mark, "current"), Piece(name, text)]
         if self.token:
-            pieces.append(Piece(fit(per_token(row.bytes_per_token), self.token, ">"), side))
+            pieces.append(Piece(fit(row.kib, self.token, ">"), side))
         if self.cache:
             pieces.append(Piece(fit(size(row.kv_bytes), self.cache, ">"), side))
         reach = fit(count(row.max_ctx), REACH_WIDTH, ">")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.engine.protocol.pieces import FullOption, MemoryFigures, ModelInfo
 from models.stretch_row import StretchRow
 from quantize.cache_types import AUTO_TAIL
+from quantize.lab.loss import UNKNOWN, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,10 @@ class CachePreview:
     """One sentence for the user."""
     reach: int = 0
     """Longest context that would fit with these types, at most the trained one; 0 if not known."""
+    loss: Loss = UNKNOWN
+    """What the new setting costs on this model."""
+    warning: str = ""
+    """Why it must not be taken unasked, and what to take instead; empty if it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,8 @@ class Status:
     """Threads that compute."""
     most_threads: int = 0
     """Threads that would, if no other program kept a core busy."""
+    measuring: float = -1.0
+    """Share of the settings whose loss is measured, while that goes on; negative if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
