@@ -191,6 +191,7 @@ class Engine:
                 s.n_ctx,
                 perf_counter() - began,
                 s.tail_wish,
+                session.budget.warning(s),
             )
         )
 

@@ -120,7 +120,7 @@ def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPl
     warning = budget.warning(settings)
     if warning and not command.accept_loss:
         raise BreaksModelError(warning)
-    return LoadPlan(command, settings, budget, header, losses, (*notes, warning))
+    return LoadPlan(command, settings, budget, header, losses, tuple(notes))
 
 
 def _with_window(plan: LoadPlan, maker: CacheMaker) -> tuple[CacheSettings, str]:

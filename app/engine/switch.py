@@ -18,7 +18,7 @@ from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
 from app.engine.switch_words import changed, no_change, preview, refused
 from app.engine.window import window_of
 from models.plan import round_up
-from quantize.cache_types import cache_type
+from quantize.cache_types import CACHE_TYPES, CachePair, CacheType, cache_type
 from quantize.errors import (
     BreaksModelError,
     CacheTypeError,
@@ -26,6 +26,7 @@ from quantize.errors import (
     EngineError,
     OutOfMemoryError,
 )
+from quantize.lab.loss import Loss
 from quantize.llama import trim_heap
 
 
@@ -146,7 +147,14 @@ class Switcher:
             self._budget.max_ctx(wanted),
             self._budget.loss(wanted.pair, wanted.tail),
             self._warning(wanted),
+            tuple(self._beside(wanted, t, wanted.pair.v) for t in CACHE_TYPES.values()),
+            tuple(self._beside(wanted, wanted.pair.k, t) for t in CACHE_TYPES.values()),
         )
+
+    def _beside(self, wanted: CacheSettings, k: CacheType, v: CacheType) -> Loss:
+        """What ``wanted`` would cost with these types."""
+        pair = CachePair(k, v)
+        return self._budget.loss(pair, pair.tail(wanted.tail_wish, wanted.n_ctx) if wanted.tail else 0)
 
     def _warning(self, wanted: CacheSettings) -> str:
         """Why ``wanted`` has to be asked for explicitly; empty for what is in use already."""
@@ -276,6 +284,7 @@ class Switcher:
             len(self.history) > 0,
             sentence,
             now.settings.tail_wish,
+            self._budget.warning(now.settings),
         )
 
     def _refusal(self, wanted: CacheSettings, needs: Needs) -> OutOfMemoryError:

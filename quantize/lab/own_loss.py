@@ -33,8 +33,9 @@ MIN_TOKENS, MAX_TOKENS = 128, 384
 SKIPPED = 0.25
 """Share at the beginning that is read and not compared: there is little yet that could be lost."""
 
-SPAN = 2048
-"""Tokens of the chat that the reading stands for, as far as windows go."""
+SPAN = 1024
+"""Tokens of the chat that the reading stands for, as far as windows go. Longer chats lose hardly more: the
+newest tokens are looked at most."""
 
 CORE_SECONDS = 36.0
 """Of processor time for everything, which decides how many tokens are read: below 20 s of two cores."""

@@ -113,7 +113,7 @@ def test_another_setting_begins_anew(bench: Callable[..., Workbench], stop: Stop
 
 def test_the_window_is_scaled_to_the_reading() -> None:
     assert short_window(0, 192) == 0
-    assert short_window(256, 256) == 32
+    assert short_window(256, 256) == 64
     assert short_window(1, MIN_TOKENS) == 1
 
 

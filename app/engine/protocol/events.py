@@ -42,6 +42,8 @@ class Loaded:
     seconds: float
     tail_wish: int = AUTO_TAIL
     """What was wished for: a number of tokens, or ``AUTO_TAIL``."""
+    warning: str = ""
+    """What this cache does to the model, if it breaks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,10 @@ class CachePreview:
     """What the new setting costs on this model."""
     warning: str = ""
     """Why it must not be taken unasked, and what to take instead; empty if it may."""
+    losses_k: tuple[Loss, ...] = ()
+    """What each type of K would cost beside this V, in the order of ``CACHE_TYPES``."""
+    losses_v: tuple[Loss, ...] = ()
+    """What each type of V would cost beside this K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +176,8 @@ class CacheChanged:
     can_undo: bool
     sentence: str
     tail_wish: int = AUTO_TAIL
+    warning: str = ""
+    """What this cache does to the model, if it breaks it."""
 
 
 @dataclass(frozen=True, slots=True)
