@@ -56,7 +56,7 @@ OFFSET_TYPES = ("q5_1", "q4_1")
 K_WEIGHT, V_WEIGHT = 8.0, 1.5
 """Nats per noise of K and V, of a model whose K has no constant."""
 
-WINDOW_SHARE = 0.35
+WINDOW_SHARE = 0.2
 """Of the loss that is left beside an exact window: attention looks at the newest tokens most."""
 
 NORM_CARE = 2.0

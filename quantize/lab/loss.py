@@ -21,8 +21,8 @@ EXACT_KLD = 0.004
 SMALL_KLD, SMALL_TOP1 = 0.03, 0.85
 """About what 4-bit weights cost themselves."""
 
-VISIBLE_KLD, VISIBLE_TOP1 = 0.25, 0.70
-"""Beyond this perplexity rises by more than a quarter, and replies lose their sense."""
+VISIBLE_KLD, VISIBLE_TOP1 = 0.15, 0.72
+"""Beyond this replies lose their sense, or most facts of a long text are not found again."""
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ def loss(kld: float, top1: float = 0.95, *, measured: bool = True) -> Loss:
         (FLOOR + SMALL_KLD, 0.86, Verdict.SMALL),
         (FLOOR + SMALL_KLD, 0.84, Verdict.VISIBLE),
         (FLOOR + SMALL_KLD + 1e-6, 0.9, Verdict.VISIBLE),
-        (FLOOR + VISIBLE_KLD, 0.71, Verdict.VISIBLE),
+        (FLOOR + VISIBLE_KLD, 0.73, Verdict.VISIBLE),
         (FLOOR + VISIBLE_KLD, 0.69, Verdict.BREAKS),
         (FLOOR + VISIBLE_KLD + 1e-6, 0.9, Verdict.BREAKS),
         (2.6, 0.36, Verdict.BREAKS),
