@@ -28,8 +28,8 @@ from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, CacheType
 from quantize.errors import CacheTypeError, StretchError
 from quantize.lab.loss import UNKNOWN, Loss, least_loss_first
 
-_WITH_UNIT = 3 + 8 + 6 + 7 + WORD_WIDTH
-"""Cells of a row with the word ``bits`` and the one for the loss."""
+_WITH_BITS, _WITH_UNIT = 3 + 8 + 6 + 1 + WORD_WIDTH - 1, 3 + 8 + 6 + 7 + WORD_WIDTH
+"""Cells of a row with the number of bits and the word for the loss, and with the word ``bits`` as well."""
 
 _MOST_BITS = 16.0
 """Where the bars of the lists end; f32 is cut off there."""
@@ -238,19 +238,19 @@ def type_rows(
 def _usable(rows: RowList, cache_type: CacheType, bits: float, loss: Loss, current: bool) -> Draw:
     def draw(width: int) -> Sequence[Line]:
         g = rows.glyphs
-        head: Line = (
+        head: list[Piece] = [
             Piece(f" {g.mark if current else ' '} ", "current"),
             Piece(fit(cache_type.name, 8), "current" if current else "value"),
-            Piece(fit(f"{bits:g}", 6, ">"), "muted"),
-            Piece(" bits  " if not loss.known or width >= _WITH_UNIT else " ", "faint"),
-        )
-        room = width - 3 - 8 - 6 - 7 - 1
+        ]
+        if not loss.known or width >= _WITH_BITS:
+            head.append(Piece(fit(f"{bits:g}", 6, ">"), "muted"))
+            head.append(Piece(" bits  " if not loss.known or width >= _WITH_UNIT else " ", "faint"))
         if loss.known:
             word = ("" if loss.measured else "~") + loss.verdict.word
-            head = (*head, Piece(fit(word, WORD_WIDTH), VERDICT_STYLES.get(loss.verdict, "muted")))
-            room -= WORD_WIDTH
+            head.append(Piece(fit(word, WORD_WIDTH), VERDICT_STYLES.get(loss.verdict, "muted")))
+        room = width - 1 - bars.line_width(tuple(head))
         if room < (8 if loss.known else 4):
-            return [bars.clip_line(head, width)]
+            return [bars.clip_line(tuple(head), width)]
         return [(*head, *bars.thin_bar(bits / _MOST_BITS, room, "cache" if current else "weights", g))]
 
     return draw
