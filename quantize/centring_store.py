@@ -15,7 +15,7 @@ from quantize import centrings
 from quantize.centring import Centring, DamagedError, find_with
 from quantize.errors import StretchError
 from quantize.geometry import Geometry
-from quantize.llama import Context, Model
+from quantize.llama import Context, Model, StopFlag
 from quantize.model_ropes import ropes_of
 from quantize.native import attention
 from quantize.park.fingerprint import fingerprint
@@ -43,6 +43,7 @@ class CentringStore:
         self._folder = folder
         self._n_threads = n_threads
         self._mark = ""
+        self._done = False
         self.obstacle = ""
         """Why K of this model is stored whole, in one sentence; empty if it is not."""
         model.centring = None
@@ -58,19 +59,32 @@ class CentringStore:
     def calibrated(self) -> bool:
         """Whether there is no better one to be had."""
         found = self._model.centring
-        return bool(self.obstacle) or (found is not None and found.source == "text")
+        return self._done or bool(self.obstacle) or (found is not None and found.source == "text")
 
-    def calibrate(self) -> None:
+    def give_up(self) -> None:
+        """The text cannot be read: go on with what is there."""
+        self._done = True
+
+    def repeat(self) -> None:
+        """Calibrate again, although it was done."""
+        self._done = False
+        if self._model.centring is not None and self._model.centring.source == "text":
+            self._take(centrings.from_bias(self._model, self._geometry))
+
+    def calibrate(self, stop: StopFlag | None = None) -> None:
         """Read the built-in text and keep what it tells. A few seconds.
 
         Contexts that are open go on with what they have.
 
+        Args:
+            stop: ends it early.
+
         Raises:
-            EngineError: if llama.cpp cannot read the text.
+            EngineError: if llama.cpp cannot read the text, or was stopped.
             StateError: if this model's state cannot be read.
         """
         tokens = self._model.tokenize(builtin_text(), add_special=True)[: centrings.TEXT_TOKENS]
-        found = centrings.from_text(self._model, self._geometry, tokens, self._n_threads)
+        found = centrings.from_text(self._model, self._geometry, tokens, self._n_threads, stop)
         self._take(found)
         if self._model.centring == found:
             self._save(found)

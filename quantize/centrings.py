@@ -15,7 +15,7 @@ from quantize import ggml
 from quantize.centring import Centring, Floats, LayerCentring, pairs, rounded
 from quantize.errors import EngineError, StateError
 from quantize.geometry import Geometry
-from quantize.llama import Context, Model
+from quantize.llama import Context, Model, StopFlag
 from quantize.model_ropes import ropes_of
 from quantize.rope import Rope
 from quantize.state import SavedState, read_state
@@ -53,19 +53,29 @@ def from_bias(model: Model, geometry: Geometry) -> Centring | None:
     return Centring(geometry, ropes, layers, "bias") if layers else None
 
 
-def from_text(model: Model, geometry: Geometry, tokens: Sequence[int], n_threads: int = 2) -> Centring:
+def from_text(
+    model: Model,
+    geometry: Geometry,
+    tokens: Sequence[int],
+    n_threads: int = 2,
+    stop: StopFlag | None = None,
+) -> Centring:
     """Read a text and see.
 
     Args:
         tokens: of the text; ``TEXT_TOKENS`` of it are enough.
+        stop: ends it early.
 
     Raises:
-        EngineError: if llama.cpp cannot read it.
+        EngineError: if llama.cpp cannot read it, or was stopped.
         StateError: if this model's state cannot be read.
     """
+    n_batch = 64  # so that it stops soon
     with Context(
-        model, n_ctx=len(tokens) + 1, type_k=_F16, type_v=_F16, n_threads=n_threads, n_batch=512, n_ubatch=512
+        model, n_ctx=len(tokens) + 1, n_threads=n_threads, n_batch=n_batch, n_ubatch=n_batch
     ) as context:
+        if stop is not None:
+            context.stop_with(stop)
         for at in range(0, len(tokens), context.n_batch):
             if context.decode(tokens[at : at + context.n_batch], at, logits="none"):
                 raise EngineError("llama.cpp could not read the text that K's constant is found with.")

@@ -119,7 +119,12 @@ class Commander:
         self._session.reprefill()
 
     def do_measure(self, args: str) -> None:
-        self._session.measuring.start()
+        if args.lower() == "model" or (not args and not self._session.page.messages):
+            self._session.measuring.of_model()
+        elif args:
+            raise UsageError(f"{args!r} cannot be measured.", "/measure, or /measure model.")
+        else:
+            self._session.measuring.start()
 
     def do_panel(self, args: str) -> None:
         self._app.chat.toggle_panel()
@@ -314,6 +319,8 @@ class Commander:
             ]
         if name == "ctx":
             return [Candidate(str(n), format.count(n), runs=True) for n in (2048, 4096, 8192, 16384, 32768)]
+        if name == "measure":
+            return [Candidate("model", "model", "what each setting costs on this model", runs=True)]
         if name == "theme":
             return [Candidate(theme, theme, runs=True) for theme in sorted(self._app.available_themes)]
         if name == "set":

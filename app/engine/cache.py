@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from models.geometry import Shape
 from quantize.cache_types import AUTO_TAIL, SINKS, CachePair, cache_type
 from quantize.centring import Centring
 from quantize.centring_store import CentringStore
-from quantize.errors import CacheTypeError, EngineError, StateError
+from quantize.errors import CacheTypeError, EngineError, StateError, StretchError
 from quantize.llama import Context
 from quantize.native import attention
 from quantize.native.tail import Tail
@@ -189,6 +189,9 @@ class CacheMaker:
             CacheTypeError: if a type does not fit.
         """
         type_k, type_v = self.type_ids(settings)
+        if settings.pair.k.quantized and not self.centrings.calibrated:
+            with suppress(StretchError):  # else with what the weights tell
+                self.centrings.calibrate()
         tail = Tail(settings.tail, SINKS) if settings.tail else None
         self._log.begin_context()
         with tail or nullcontext():

@@ -38,6 +38,8 @@ class Inbox:
     def __init__(self, on_bad_line: Callable[[EngineError], None]) -> None:
         self.stop_flag = StopFlag()
         """Set while the present command is to stop; llama.cpp looks at it."""
+        self.arrival = StopFlag()
+        """Set when anything arrives: it interrupts what is done for want of a command."""
         self.closing = False
         """``Shutdown`` has arrived."""
         self._on_bad_line = on_bad_line
@@ -76,7 +78,21 @@ class Inbox:
                 self.closing = True
             if not isinstance(command, Stop):
                 self._waiting.append((self._arrived, command))
+            self.arrival.set()
             self._changed.notify()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a command waits, now or within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._waiting), seconds)
+
+    def calm(self) -> bool:
+        """Whether no command waits; ``arrival`` is then set by the next one."""
+        with self._changed:
+            if self._waiting:
+                return False
+            self.arrival.clear()
+            return True
 
     def next(self) -> Command:
         """Wait for the next command and make it the present one. ``done`` ends it."""

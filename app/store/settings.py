@@ -81,6 +81,9 @@ class Settings:
     adapt_threads: bool = _setting(
         True, "engine", "Compute with fewer threads while other programs keep the cores busy."
     )
+    measure_loss: bool = _setting(
+        True, "engine", "Measure at idle, once per model, what each cache setting costs on it."
+    )
     repack: bool = _setting(True, "engine", "Keep a second, faster copy of some weights in memory.")
     n_gpu_layers: int = _setting(
         0, "engine", "Layers that a GPU computes, if there is one.", low=-1, high=1 << 16

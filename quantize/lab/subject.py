@@ -143,18 +143,23 @@ class Subject:
         Raises:
             EngineError: if llama.cpp cannot, or was told to stop.
         """
-        attention.use(self._allowed)
-        before = attention.counters().attention
         n_batch = self.context.n_batch
         for first in range(0, len(tokens), n_batch):
             chunk = tokens[first : first + n_batch]
             last = first + n_batch >= len(tokens)
             wanted = logits if last or logits == "all" else "none"
-            code = self.context.decode(chunk, position + first, logits=wanted)
+            code = self.decode(chunk, position + first, wanted)
             if code:
                 why = {1: "there is no room in the cache", 2: "it was stopped"}.get(code, f"code {code}")
                 raise EngineError(f"llama.cpp could not read the text at token {position + first}: {why}.")
+
+    def decode(self, tokens: Sequence[int], position: int, logits: Sequence[int] | str) -> int:
+        """Read at most one batch, as ``Context.decode`` does, and return its code."""
+        attention.use(self._allowed)
+        before = attention.counters().attention
+        code = self.context.decode(tokens, position, logits=logits)
         self.own_kernel |= attention.counters().attention > before
+        return code
 
     def logits(self, n: int) -> NDArray[np.float32]:
         """What the ``n`` tokens of the newest batch gave, read with ``logits="all"``.
