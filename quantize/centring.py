@@ -82,7 +82,7 @@ class Centring:
         self.source = source
         self.id = self._id()
         """Not 0."""
-        _known[self.id] = self
+        _known[id(self)] = self
 
     def _id(self) -> int:
         h = hashlib.blake2b(self.to_bytes()[_HEAD.size + _DIGEST :], digest_size=4)
@@ -223,6 +223,15 @@ class Centring:
             raise DamagedError("it is of another kind or version")
         if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
             raise DamagedError("its bytes have changed")
+        try:
+            layers = cls._layers(body, n_layers, geometry)
+        except (struct.error, ValueError) as error:  # the number of layers is not in the digest
+            raise DamagedError("it ends too early") from error
+        source = body[:8].rstrip(b"\0").decode("ascii", "replace")
+        return cls(geometry, ropes, layers, source)
+
+    @staticmethod
+    def _layers(body: bytes, n_layers: int, geometry: Geometry) -> dict[tuple[int, int], LayerCentring]:
         layers: dict[tuple[int, int], LayerCentring] = {}
         at = 8
         for _ in range(n_layers):
@@ -241,8 +250,7 @@ class Centring:
             layers[part, index] = LayerCentring(values[0], values[1], whole)
         if at != len(body):
             raise DamagedError("it has bytes left over")
-        source = body[:8].rstrip(b"\0").decode("ascii", "replace")
-        return cls(geometry, ropes, layers, source)
+        return layers
 
 
 def rounded(centre: Floats, scale: Floats, whole: NDArray[np.int32]) -> LayerCentring:
@@ -298,6 +306,7 @@ class Recentring:
 
 # ---------------------------------------------------------------- found by their id
 
+# by the object: of two that are equal, either may go first
 _known: weakref.WeakValueDictionary[int, Centring] = weakref.WeakValueDictionary()
 _finders: list[Callable[[int], Centring | None]] = []
 LOST = "What this cache's K was stored without is no longer there: the model was calibrated anew since then."
@@ -311,14 +320,14 @@ def with_id(number: int) -> Centring | None:
     """
     if number == 0:
         return None
-    found = _known.get(number)
-    for find in _finders if found is None else ():
+    for known in list(_known.values()):
+        if known.id == number:
+            return known
+    for find in _finders:
         found = find(number)
-        if found is not None and found.id == number:
+        if found is not None and found.id == number:  # a finder may give the next best
             return found
-    if found is None:
-        raise StateError(LOST, "The conversation is read again from its text.")
-    return found
+    raise StateError(LOST, "The conversation is read again from its text.")
 
 
 def find_with(finder: Callable[[int], Centring | None]) -> None:

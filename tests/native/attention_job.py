@@ -58,6 +58,10 @@ class _Job(ctypes.Structure):
         ("exact_k", ctypes.c_void_p),
         ("exact_v", ctypes.c_void_p),
         ("exact_window", ctypes.c_int32),
+        ("centre", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("positions_stream", ctypes.c_size_t),
+        ("lost", ctypes.c_void_p),
         ("mass", ctypes.c_void_p),
         ("mass_cells", ctypes.c_int32),
     )
