@@ -30,7 +30,7 @@ from quantize.errors import StateError
 from quantize.geometry import Geometry
 from quantize.native.library import load
 from quantize.rope import Rope, Ropes
-from quantize.rotation import rotation_k
+from quantize.rotation import hadamard, rotation_k
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +82,7 @@ class Centring:
         self.source = source
         self.id = self._id()
         """Not 0."""
-        _known[self.id] = self
+        _known[id(self)] = self
 
     def _id(self) -> int:
         h = hashlib.blake2b(self.to_bytes()[_HEAD.size + _DIGEST :], digest_size=4)
@@ -108,6 +108,10 @@ class Centring:
         dims = {h.head_dim_k for h in self.geometry.parts[part]}
         return rotation_k(True, dims, self.geometry.first.head_dim_k)
 
+    def leading(self, part: int) -> int | None:
+        """The first layer of a part that is centred: where its rows stand is asked once, there."""
+        return min((index for p, index in self.layers if p == part), default=None)
+
     # ------------------------------------------------------------------ rows
 
     def rows(
@@ -132,14 +136,12 @@ class Centring:
         number = self.geometry.number(part, index)
         if (part, index) not in self.layers:
             if not rotated and (size := self.hadamard(part)):
-                from quantize.rotation import hadamard
-
                 hadamard(values.reshape(-1), size)
             return
         at = np.ascontiguousarray(positions, np.int32)
         if len(at) != len(values) or values.dtype != np.float32 or not values.flags.c_contiguous:
             raise ValueError(f"{len(at)} positions and rows of shape {values.shape} do not fit together")
-        done = _native().st_centring_rows(
+        done = native().st_centring_rows(
             self._handle, number, values.ctypes.data, len(values), at.ctypes.data, rotated, back
         )
         assert done, "the layer was handed over"
@@ -147,11 +149,11 @@ class Centring:
     @functools.cached_property
     def _handle(self) -> int:
         """The same in the native library, which lives as long as this object or a context needs it."""
-        native = _native()
-        handle = native.st_centring_new()
+        library = native()
+        handle = library.st_centring_new()
         if not handle:
             raise MemoryError("There is no memory for the constants of K.")
-        weakref.finalize(self, native.st_centring_free, handle)
+        weakref.finalize(self, library.st_centring_free, handle)
         for (part, index), layer in self.layers.items():
             heads = self.geometry.parts[part][index]
             first, second, theta = pairs(self.ropes[part][index], heads.head_dim_k)
@@ -159,7 +161,7 @@ class Centring:
             scale = np.ascontiguousarray(layer.scale, np.float32)
             whole = np.ascontiguousarray(layer.whole, np.int32)
             flat = bool((scale == 1).all())
-            done = native.st_centring_layer(
+            done = library.st_centring_layer(
                 handle,
                 self.geometry.number(part, index),
                 part,
@@ -187,13 +189,13 @@ class Centring:
 
     def __enter__(self) -> Self:
         """The next context that this process creates stores K so."""
-        _native().st_device_centring_next(self._handle)
+        native().st_device_centring_next(self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _native().st_device_centring_next(None)
+        native().st_device_centring_next(None)
 
     # ------------------------------------------------------------------ bytes
 
@@ -223,6 +225,15 @@ class Centring:
             raise DamagedError("it is of another kind or version")
         if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
             raise DamagedError("its bytes have changed")
+        try:
+            layers = cls._layers(body, n_layers, geometry)
+        except (struct.error, ValueError) as error:  # the number of layers is not in the digest
+            raise DamagedError("it ends too early") from error
+        source = body[:8].rstrip(b"\0").decode("ascii", "replace")
+        return cls(geometry, ropes, layers, source)
+
+    @staticmethod
+    def _layers(body: bytes, n_layers: int, geometry: Geometry) -> dict[tuple[int, int], LayerCentring]:
         layers: dict[tuple[int, int], LayerCentring] = {}
         at = 8
         for _ in range(n_layers):
@@ -241,8 +252,7 @@ class Centring:
             layers[part, index] = LayerCentring(values[0], values[1], whole)
         if at != len(body):
             raise DamagedError("it has bytes left over")
-        source = body[:8].rstrip(b"\0").decode("ascii", "replace")
-        return cls(geometry, ropes, layers, source)
+        return layers
 
 
 def rounded(centre: Floats, scale: Floats, whole: NDArray[np.int32]) -> LayerCentring:
@@ -298,6 +308,7 @@ class Recentring:
 
 # ---------------------------------------------------------------- found by their id
 
+# by the object: of two that are equal, either may go first
 _known: weakref.WeakValueDictionary[int, Centring] = weakref.WeakValueDictionary()
 _finders: list[Callable[[int], Centring | None]] = []
 LOST = "What this cache's K was stored without is no longer there: the model was calibrated anew since then."
@@ -311,14 +322,14 @@ def with_id(number: int) -> Centring | None:
     """
     if number == 0:
         return None
-    found = _known.get(number)
-    for find in _finders if found is None else ():
+    for known in list(_known.values()):
+        if known.id == number:
+            return known
+    for find in _finders:
         found = find(number)
-        if found is not None and found.id == number:
+        if found is not None and found.id == number:  # a finder may give the next best
             return found
-    if found is None:
-        raise StateError(LOST, "The conversation is read again from its text.")
-    return found
+    raise StateError(LOST, "The conversation is read again from its text.")
 
 
 def find_with(finder: Callable[[int], Centring | None]) -> None:
@@ -327,7 +338,8 @@ def find_with(finder: Callable[[int], Centring | None]) -> None:
 
 
 @functools.cache
-def _native() -> Any:
+def native() -> Any:
+    """The native library, whose functions on constants of K are declared."""
     library = load()[0]
     if library is None:
         raise RuntimeError("the native library is not there")
@@ -345,7 +357,7 @@ def _native() -> Any:
         ("st_centring_rows", flag, (p, i32, p, i64, p, flag, flag)),
         ("st_device_centring_next", None, (p,)),
         ("st_device_centred_layers", i32, (i64,)),
-        ("st_device_places_load", flag, (i64, i32, flag, i32, p, p, size)),
+        ("st_device_places_load", flag, (i64, i32, i32, i32, p, p, size)),
         ("st_device_places_bytes", i64, (i64,)),
         ("st_device_centre_lost", flag, (i64,)),
         ("st_device_last", i64, ()),
@@ -353,47 +365,3 @@ def _native() -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
-
-
-class CentredContext:
-    """The native side of one context whose K is centred."""
-
-    def __init__(self, centring: Centring) -> None:
-        """Of the context that was created last."""
-        self._number = int(_native().st_device_last())
-        self._centring = centring
-        self._lost: Callable[[int], bool] = _native().st_device_centre_lost
-
-    @property
-    def whole(self) -> bool:
-        """Whether every layer is written and read by the own kernel. Otherwise the context must not be
-        used."""
-        return int(_native().st_device_centred_layers(self._number)) == self._centring.n_layers
-
-    @property
-    def bytes(self) -> int:
-        """What the kernel keeps to know where cells stand."""
-        return max(0, int(_native().st_device_places_bytes(self._number)))
-
-    def lost(self) -> bool:
-        """Whether a constant could not be put back since this was asked last."""
-        return bool(self._lost(self._number))
-
-    def loaded(
-        self, part: int, positions: NDArray[np.int32], rows: NDArray[np.uint8], *, alone: bool
-    ) -> bool:
-        """Tell where the rows stand that were loaded from a state.
-
-        Args:
-            part: of the geometry.
-            positions: of the rows.
-            rows: bytes of K of the part's first layer, shape (rows, bytes of a row).
-            alone: whether the context holds nothing else.
-        """
-        at, data = np.ascontiguousarray(positions, np.int32), np.ascontiguousarray(rows)
-        size = data.shape[1] if len(data) else 1
-        return bool(
-            _native().st_device_places_load(
-                self._number, part, alone, len(at), at.ctypes.data, data.ctypes.data, size
-            )
-        )

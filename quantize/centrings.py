@@ -6,7 +6,7 @@ tokens tells the rest: the mean of K without its positions, and how far its chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from quantize.errors import EngineError, StateError
 from quantize.geometry import Geometry
 from quantize.llama import Context, Model, StopFlag
 from quantize.model_ropes import ropes_of
-from quantize.rope import Rope
+from quantize.rope import Rope, Ropes
 from quantize.state import SavedState, read_state
 from quantize.tensor_file import read_floats
 
@@ -35,21 +35,35 @@ the queries do not look at it more than at others; docs/turboquant.md has the fi
 _F16 = 1
 
 
+def _possible(geometry: Geometry, ropes: Ropes) -> Iterator[tuple[int, int]]:
+    """Layers that can be centred, by part and index in it.
+
+    How K turns has to be known, and where each row stands. The ROPE node of a cache's first layer tells that
+    for all layers after it, whether they turn or not; layers in front of it stay as they are.
+    """
+    for part, of_part in enumerate(geometry.parts):
+        told = False
+        for index, heads in enumerate(of_part):
+            rope = ropes[part][index]
+            told = told or (rope.known and rope.used)
+            if told and rope.known and heads.n_head_kv:
+                yield part, index
+
+
 def from_bias(model: Model, geometry: Geometry) -> Centring | None:
     """What the weights tell at once; None if K has no bias."""
     ropes = ropes_of(model, geometry)
     layers: dict[tuple[int, int], LayerCentring] = {}
-    for part, of_part in enumerate(geometry.parts):
-        for index, heads in enumerate(of_part):
-            rope = ropes[part][index]
-            bias = read_floats(model.path, f"blk.{geometry.number(part, index)}.attn_k.bias")
-            if not bias or len(bias) != heads.n_embd_k or not rope.known:
-                continue
-            centre = np.asarray(bias, np.float32).reshape(heads.n_head_kv, heads.head_dim_k).copy()
-            o, n = rope.offset, 2 * len(rope.theta)
-            centre[:, o : o + n] *= rope.magnitude
-            flat = np.ones_like(centre)
-            layers[part, index] = rounded(centre, flat, np.zeros(heads.n_head_kv, np.int32))
+    for part, index in _possible(geometry, ropes):
+        heads, rope = geometry.parts[part][index], ropes[part][index]
+        bias = read_floats(model.path, f"blk.{geometry.number(part, index)}.attn_k.bias")
+        if not bias or len(bias) != heads.n_embd_k:
+            continue
+        centre = np.asarray(bias, np.float32).reshape(heads.n_head_kv, heads.head_dim_k).copy()
+        o, n = rope.offset, 2 * len(rope.theta)
+        centre[:, o : o + n] *= rope.magnitude
+        flat = np.ones_like(centre)
+        layers[part, index] = rounded(centre, flat, np.zeros(heads.n_head_kv, np.int32))
     return Centring(geometry, ropes, layers, "bias") if layers else None
 
 
@@ -90,17 +104,16 @@ def from_state(state: SavedState, model: Model, geometry: Geometry) -> Centring:
     """From the f16 cache of a text."""
     ropes = ropes_of(model, geometry)
     layers: dict[tuple[int, int], LayerCentring] = {}
-    for part, of_part in enumerate(geometry.parts):
+    for part, index in _possible(geometry, ropes):
         positions = state.positions(part).astype(np.int32)
-        for index, heads in enumerate(of_part):
-            rope = ropes[part][index]
-            if not rope.known or heads.n_head_kv == 0 or len(positions) < 64:
-                continue
-            rows = state.rows(state.parts[part].k[index])
-            k = np.empty((len(rows), heads.n_embd_k), np.float32)
-            ggml.dequantize(ggml.row_format(_F16), np.ascontiguousarray(rows), k)
-            by_head = np.ascontiguousarray(k.reshape(len(k), heads.n_head_kv, -1).swapaxes(0, 1))
-            layers[part, index] = layer_of(by_head, positions, rope)
+        heads, rope = geometry.parts[part][index], ropes[part][index]
+        if len(positions) < 64:
+            continue
+        rows = state.rows(state.parts[part].k[index])
+        k = np.empty((len(rows), heads.n_embd_k), np.float32)
+        ggml.dequantize(ggml.row_format(_F16), np.ascontiguousarray(rows), k)
+        by_head = np.ascontiguousarray(k.reshape(len(k), heads.n_head_kv, -1).swapaxes(0, 1))
+        layers[part, index] = layer_of(by_head, positions, rope)
     return Centring(geometry, ropes, layers, "text")
 
 

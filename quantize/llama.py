@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from quantize.amx import has_matrix_unit
 from quantize.cache_types import CACHE_TYPES
-from quantize.centring import CentredContext, Centring
-from quantize.errors import EngineError, ModelFileError
+from quantize.centred_context import CentredContext
+from quantize.centring import Centring
+from quantize.errors import EngineError, ModelFileError, StateError
 from quantize.native import attention, require_types
 from quantize.state import HEADER_SIZE, centring_of, read_state, write_header
 
@@ -311,7 +312,7 @@ class Context:
 
         Returns:
             llama.cpp's code: 0 done, 1 no room in the cache, 2 aborted (whole micro-batches that
-            were finished stay in the cache), negative on an error.
+            were finished stay in the cache), negative on an error; or ``LOST_CONSTANT``.
         """
         n = len(tokens)
         if not 0 < n <= self.n_batch:
@@ -343,7 +344,7 @@ class Context:
     def _computed(self, code: int) -> int:
         """``code``, or one of an error where the constant of K could not be put back."""
         lost = self._centred is not None and self._centred.lost()
-        return LOST_CONSTANT if lost and code in (0, 2) else code
+        return LOST_CONSTANT if lost and code != 1 else code
 
     def logits(self, index: int = -1) -> NDArray[np.float32]:
         """Logits of batch position ``index`` (-1: the last asked for), shape (n_vocab,); a view."""
@@ -404,7 +405,10 @@ class Context:
             return False
         if self._centred is None:
             return self._load(data, seq, partial)
-        state = read_state(data)
+        try:
+            state = read_state(data)
+        except StateError:
+            return False
         data = data if data.flags.writeable else data.copy()
         header = data[:HEADER_SIZE].copy()
         write_header(data, state.seq_id)
@@ -412,12 +416,8 @@ class Context:
             loaded = self._load(data, seq, partial)
         finally:
             data[:HEADER_SIZE] = header
-        first = len(self.centring.geometry.parts) - len(state.parts) if self.centring is not None else 0
-        for index, part in enumerate(state.parts if loaded else ()):
-            rows = state.rows(part.k[0]) if part.n_cells else np.empty((0, 1), np.uint8)
-            alone = self.n_seq_max == 1
-            loaded &= self._centred.loaded(first + index, state.positions(index), rows, alone=alone)
-        return loaded
+        stream = seq if self.n_seq_max > 1 else 0  # llama.cpp gives each sequence one of its own
+        return loaded and self._centred.loaded(state, stream)
 
     def _load(self, data: NDArray[np.uint8], seq: int, partial: bool) -> bool:
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

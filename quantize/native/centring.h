@@ -78,7 +78,7 @@ st_centring *st_centring_hold(st_centring *c);
 ST_API void st_centring_free(st_centring *c);
 
 /* NULL: the rows of this layer are stored as they are. */
-const st_centre_layer *st_centring_find(const st_centring *c, int32_t layer);
+ST_API const st_centre_layer *st_centring_find(const st_centring *c, int32_t layer);
 
 /* cos and sin of a pair's angle at a position. */
 static inline void st_angle(const st_angles *t, int32_t pair, int32_t position, float *cosine, float *sine) {

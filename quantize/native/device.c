@@ -139,7 +139,11 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
         case GGML_OP_TRANSPOSE:
             break;
         case GGML_OP_FLASH_ATTN_EXT:
-            if (!st_attention_of(node, &job) || !st_show_centre(node, &job, &self->centred)) {
+            if (!st_attention_of(node, &job)) {
+                return GGML_STATUS_FAILED;
+            }
+            if (!st_show_centre(node, &job, &self->centred)) {
+                atomic_store(&self->centred.lost, 1);
                 return GGML_STATUS_FAILED;
             }
             if (st_tail_on(self->tail)) {
@@ -149,13 +153,14 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
                                 : st_attn_run(&job, self->n_threads, &self->memory))) {
                 return GGML_STATUS_ALLOC_FAILED;
             }
-            if (job.centre != NULL && atomic_exchange(&self->centred.lost, 0) != 0) {
+            if (job.centre != NULL && atomic_load(&self->centred.lost) != 0) {
                 return GGML_STATUS_FAILED;
             }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
             break;
         case GGML_OP_SET_ROWS:
             if (!st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL, &self->centred)) {
+                atomic_store(&self->centred.lost, 1);
                 return GGML_STATUS_FAILED;
             }
             atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
@@ -606,13 +611,13 @@ static st_places *lock_places(int64_t number) {
     return NULL;
 }
 
-bool st_device_places_load(int64_t number, int32_t group, bool alone, int32_t n, const int32_t *positions,
+bool st_device_places_load(int64_t number, int32_t group, int32_t stream, int32_t n, const int32_t *positions,
                            const char *rows, size_t row_bytes) {
     st_places *places = lock_places(number);
     if (places == NULL) {
         return false;
     }
-    const bool done = st_places_load(places, group, alone, n, positions, rows, row_bytes);
+    const bool done = st_places_load(places, group, stream, n, positions, rows, row_bytes);
     pthread_mutex_unlock(&lock);
     return done;
 }

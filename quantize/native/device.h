@@ -89,8 +89,8 @@ ST_API void st_device_centring_next(st_centring *centring);
  * be whole, and that the context must not be used with it. Known once the context is created. */
 ST_API int32_t st_device_centred_layers(int64_t backend);
 /* See st_places_load(). */
-ST_API bool st_device_places_load(int64_t backend, int32_t group, bool alone, int32_t n, const int32_t *positions,
-                                  const char *rows, size_t row_bytes);
+ST_API bool st_device_places_load(int64_t backend, int32_t group, int32_t stream, int32_t n,
+                                  const int32_t *positions, const char *rows, size_t row_bytes);
 ST_API int64_t st_device_places_bytes(int64_t backend);
 /* Whether the constant of some row could not be put back since this was asked last: what was computed is worth
  * nothing. */

@@ -141,7 +141,7 @@ static const int32_t *positions_of(const struct ggml_tensor *op, const st_centre
     if (l->leads) {
         st_rope_params rope;
         if (!st_rope_of_node(op, &rope) || rope.positions == NULL || rope.positions->ne[0] < n ||
-            !st_places_find(centred->places, l->group, cache->data, cache->row_bytes, cells) ||
+            !st_places_find(centred->places, l->group, cache->data, cache->row_bytes, cache->n_cells, cache->n_stream) ||
             !st_places_write(centred->places, l->group, cells, index, rope.positions->data, (int32_t)n)) {
             return NULL;
         }
@@ -254,8 +254,8 @@ bool st_show_centre(const struct ggml_tensor *op, st_attn_job *job, st_centred *
     if (!cache_of(op->src[1]->view_src, &cache) || l->n_head_kv != job->n_head_kv || l->head_dim != job->dk) {
         return false;
     }
-    const int32_t cells = cache.n_cells * cache.n_stream;
-    if (l->leads && !st_places_find(centred->places, l->group, cache.data, cache.row_bytes, cells)) {
+    if (l->leads &&
+        !st_places_find(centred->places, l->group, cache.data, cache.row_bytes, cache.n_cells, cache.n_stream)) {
         return false;
     }
     const int32_t *positions = st_places_of(centred->places, l->group);

@@ -6,6 +6,8 @@
 
 /* Rows of a saved state that were not found yet. */
 typedef struct loaded {
+    struct loaded *next;
+    int32_t stream;
     int32_t n;
     int32_t *positions;
     char *rows;
@@ -14,9 +16,10 @@ typedef struct loaded {
 
 typedef struct group {
     struct group *next;
-    int32_t number, cells;
+    int32_t number, cells; /* of all streams */
+    int32_t per_stream;
     int32_t *position; /* (cells) */
-    loaded loaded;
+    loaded *loaded;
 } group;
 
 struct st_places {
@@ -28,9 +31,23 @@ st_places *st_places_new(void) {
 }
 
 static void loaded_free(loaded *l) {
-    free(l->positions);
-    free(l->rows);
-    memset(l, 0, sizeof *l);
+    if (l != NULL) {
+        free(l->positions);
+        free(l->rows);
+        free(l);
+    }
+}
+
+static void forget_loaded(group *g, int32_t stream) {
+    for (loaded **at = &g->loaded; *at != NULL;) {
+        loaded *l = *at;
+        if (stream < 0 || l->stream == stream) {
+            *at = l->next;
+            loaded_free(l);
+        } else {
+            at = &l->next;
+        }
+    }
 }
 
 void st_places_free(st_places *p) {
@@ -41,7 +58,7 @@ void st_places_free(st_places *p) {
         group *g = p->groups;
         p->groups = g->next;
         free(g->position);
-        loaded_free(&g->loaded);
+        forget_loaded(g, -1);
         free(g);
     }
     free(p);
@@ -83,29 +100,32 @@ static bool reach(group *g, int32_t cells) {
     return true;
 }
 
-bool st_places_load(st_places *p, int32_t number, bool alone, int32_t n, const int32_t *positions, const char *rows,
+bool st_places_load(st_places *p, int32_t number, int32_t stream, int32_t n, const int32_t *positions, const char *rows,
                     size_t row_bytes) {
     group *g = find_or_make(p, number);
-    if (g == NULL || n < 0) {
+    if (g == NULL || n < 0 || stream < 0) {
         return false;
     }
-    for (int32_t i = 0; alone && i < g->cells; i++) {
-        g->position[i] = ST_PLACE_UNKNOWN;
+    forget_loaded(g, stream);
+    for (int32_t i = 0; i < g->per_stream && stream < g->cells / g->per_stream; i++) {
+        g->position[stream * g->per_stream + i] = ST_PLACE_UNKNOWN;
     }
-    loaded_free(&g->loaded);
     if (n == 0) {
         return true;
     }
-    g->loaded.positions = malloc((size_t)n * sizeof *positions);
-    g->loaded.rows = malloc((size_t)n * row_bytes);
-    if (g->loaded.positions == NULL || g->loaded.rows == NULL) {
-        loaded_free(&g->loaded);
+    loaded *l = calloc(1, sizeof *l);
+    if (l == NULL || (l->positions = malloc((size_t)n * sizeof *positions)) == NULL ||
+        (l->rows = malloc((size_t)n * row_bytes)) == NULL) {
+        loaded_free(l);
         return false;
     }
-    memcpy(g->loaded.positions, positions, (size_t)n * sizeof *positions);
-    memcpy(g->loaded.rows, rows, (size_t)n * row_bytes);
-    g->loaded.n = n;
-    g->loaded.row_bytes = row_bytes;
+    memcpy(l->positions, positions, (size_t)n * sizeof *positions);
+    memcpy(l->rows, rows, (size_t)n * row_bytes);
+    l->stream = stream;
+    l->n = n;
+    l->row_bytes = row_bytes;
+    l->next = g->loaded;
+    g->loaded = l;
     return true;
 }
 
@@ -119,17 +139,16 @@ static uint64_t hash(const char *row, size_t n) {
     return h;
 }
 
-/* The cell of every row. Where rows lie in the order of the state from cell 0 on, which is what llama.cpp does in an
- * empty cache, one comparison each finds them. */
+/* The cell of every row, -1 for none. Where rows lie in the order of the state from cell 0 on, which is what llama.cpp
+ * does in an empty cache, one comparison each finds them. Rows of the same bytes are taken to lie in their order. */
 static bool look(const loaded *l, const char *cache, int32_t cells, int32_t *cell_of) {
-    int32_t lost = 0;
-    for (int32_t i = 0; i < l->n; i++) {
-        const bool there = i < cells && memcmp(cache + (size_t)i * l->row_bytes, l->rows + (size_t)i * l->row_bytes,
-                                               l->row_bytes) == 0;
-        cell_of[i] = there ? i : -1;
-        lost += !there;
+    int32_t in_order = 0;
+    while (in_order < l->n && in_order < cells &&
+           memcmp(cache + (size_t)in_order * l->row_bytes, l->rows + (size_t)in_order * l->row_bytes, l->row_bytes) == 0) {
+        cell_of[in_order] = in_order;
+        in_order++;
     }
-    if (lost == 0) {
+    if (in_order == l->n) {
         return true;
     }
     size_t room = 16;
@@ -151,14 +170,9 @@ static bool look(const loaded *l, const char *cache, int32_t cells, int32_t *cel
         }
         table[at] = c;
     }
-    bool all = true;
     for (int32_t i = 0; i < l->n; i++) {
-        if (cell_of[i] >= 0) {
-            taken[cell_of[i]] = true;
-        }
-    }
-    for (int32_t i = 0; all && i < l->n; i++) {
         const char *row = l->rows + (size_t)i * l->row_bytes;
+        cell_of[i] = -1;
         for (size_t at = hash(row, l->row_bytes) & (room - 1); cell_of[i] < 0 && table[at] >= 0;
              at = (at + 1) & (room - 1)) {
             const int32_t c = table[at];
@@ -167,31 +181,38 @@ static bool look(const loaded *l, const char *cache, int32_t cells, int32_t *cel
                 cell_of[i] = c;
             }
         }
-        all = cell_of[i] >= 0;
     }
     free(table);
     free(taken);
-    return all;
+    return true;
 }
 
-bool st_places_find(st_places *p, int32_t number, const char *cache, size_t row_bytes, int32_t cells) {
+bool st_places_find(st_places *p, int32_t number, const char *cache, size_t row_bytes, int32_t cells,
+                    int32_t n_stream) {
     group *g = find_or_make(p, number);
-    if (g == NULL || !reach(g, cells)) {
+    if (g == NULL || !reach(g, cells * n_stream)) {
         return false;
     }
-    if (g->loaded.n == 0) {
-        return true;
+    g->per_stream = cells;
+    while (g->loaded != NULL) {
+        loaded *l = g->loaded;
+        int32_t *cell_of = malloc((size_t)l->n * sizeof *cell_of);
+        const size_t from = (size_t)l->stream * (size_t)cells;
+        const bool there = l->row_bytes == row_bytes && l->stream < n_stream;
+        if (cell_of == NULL || (there && !look(l, cache + from * row_bytes, cells, cell_of))) {
+            free(cell_of);
+            return false;
+        }
+        for (int32_t i = 0; there && i < l->n; i++) {
+            if (cell_of[i] >= 0) {
+                g->position[from + (size_t)cell_of[i]] = l->positions[i];
+            }
+        }
+        free(cell_of);
+        g->loaded = l->next;
+        loaded_free(l);
     }
-    int32_t *cell_of = malloc((size_t)g->loaded.n * sizeof *cell_of);
-    bool done = cell_of != NULL && g->loaded.row_bytes == row_bytes && look(&g->loaded, cache, cells, cell_of);
-    for (int32_t i = 0; done && i < g->loaded.n; i++) {
-        g->position[cell_of[i]] = g->loaded.positions[i];
-    }
-    free(cell_of);
-    if (done) {
-        loaded_free(&g->loaded);
-    }
-    return done;
+    return true;
 }
 
 /* ---------------------------------------------------------------- what is written, what is known */
@@ -219,7 +240,10 @@ const int32_t *st_places_of(const st_places *p, int32_t number) {
 size_t st_places_bytes(const st_places *p) {
     size_t bytes = 0;
     for (const group *g = p->groups; g != NULL; g = g->next) {
-        bytes += (size_t)g->cells * sizeof *g->position + (size_t)g->loaded.n * (sizeof(int32_t) + g->loaded.row_bytes);
+        bytes += (size_t)g->cells * sizeof *g->position;
+        for (const loaded *l = g->loaded; l != NULL; l = l->next) {
+            bytes += (size_t)l->n * (sizeof(int32_t) + l->row_bytes);
+        }
     }
     return bytes;
 }
