@@ -53,7 +53,7 @@ NOISE = {
 OFFSET_TYPES = ("q5_1", "q4_1")
 """Types with an offset per block: on rows with loud channels they lose more than their bits say."""
 
-K_WEIGHT, V_WEIGHT = 8.0, 1.5
+K_WEIGHT, V_WEIGHT = 6.0, 1.5
 """Nats per noise of K and V, of a model whose K has no constant."""
 
 WINDOW_SHARE = 0.2
