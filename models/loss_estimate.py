@@ -26,7 +26,7 @@ from models.byte_source import FileSource
 from models.header import Header, Tensor, read_header
 from models.splits import part_paths
 from models.tensor_types import TENSOR_TYPES
-from quantize.cache_types import CachePair, CacheType
+from quantize.cache_types import CachePair
 from quantize.errors import ModelFileError
 from quantize.lab.loss import Loss
 
@@ -53,7 +53,7 @@ NOISE = {
 OFFSET_TYPES = ("q5_1", "q4_1")
 """Types with an offset per block: on rows with loud channels they lose more than their bits say."""
 
-K_WEIGHT, V_WEIGHT = 8.0, 1.5
+K_WEIGHT, V_WEIGHT = 6.0, 1.5
 """Nats per noise of K and V, of a model whose K has no constant."""
 
 WINDOW_SHARE = 0.2
@@ -101,10 +101,10 @@ def parts(facts: KFacts, pair: CachePair, *, centred: bool = False) -> Parts:
         centred: whether K of this type is stored without its constant.
     """
     gain = facts.centred_gain if centred else facts.gain
-    noise = _noise(pair.k)
+    noise = NOISE[pair.k.name]
     if pair.k.name in OFFSET_TYPES and gain > 1:
         noise = max(noise, NOISE["q4_0"])
-    return Parts(K_WEIGHT * noise * gain, V_WEIGHT * _noise(pair.v))
+    return Parts(K_WEIGHT * noise * gain, V_WEIGHT * NOISE[pair.v.name])
 
 
 def estimate(facts: KFacts, pair: CachePair, tail: int = 0, *, centred: bool = False) -> Loss:
@@ -146,12 +146,6 @@ def k_facts(header: Header, path: Path | None = None) -> KFacts:
         bias, spread = UNREAD_BIAS if biases or fused else 1.0, UNREAD_NORM if norms else 1.0
     coarse = _bits(header) < COARSE_BITS
     return KFacts(bias * spread, spread, COARSE_FLOOR if coarse else FINE_FLOOR)
-
-
-def _noise(kind: CacheType) -> float:
-    """Of a type that the table lacks: what its bits allow."""
-    v = kind.variants[-1]
-    return NOISE.get(kind.name, float(4.0 ** (1 - 8 * v.type_size / v.block_size)))
 
 
 def _bias_gain(header: Header, path: Path, biases: list[Tensor], fused: list[Tensor]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.header import Header
-from models.loss_estimate import KFacts, estimate, k_facts, parts
+from models.loss_estimate import NOISE, KFacts, estimate, k_facts, parts
 from models.loss_store import LossStore, store_path
 from models.stretch_row import StretchRow
 from quantize.cache_types import CachePair, CacheType, cache_type
@@ -24,6 +24,12 @@ def always_centred(kind: CacheType) -> bool:
 def never_centred(_kind: CacheType) -> bool:
     """No type of K is stored without its constant."""
     return False
+
+
+def _finer(kind: CacheType, measured: CacheType) -> bool:
+    """Whether a type is the measured one, or keeps at least 8 bits and more than that."""
+    noise = NOISE[kind.name]
+    return kind == measured or (noise <= NOISE["q8_0"] and noise <= NOISE[measured.name])
 
 
 class ModelLosses:
@@ -51,12 +57,14 @@ class ModelLosses:
             return measured
         floor = max(self.store.floor, 0.0) or self.facts.floor
         guess = estimate(replace(self.facts, floor=floor), pair, tail, centred=self.centred(pair.k))
-        # A longer window loses no more than a shorter one that was measured, and a shorter one no less.
+        # A longer window or a side of at least 8 bits loses no more than what was measured, a shorter window
+        # no less. Fewer bits say nothing of each other: on some models tq3 costs less than tq4.
         for setting, known in self.store.losses.items():
-            if setting.pair != pair or not known.known:
+            if not known.known:
                 continue
-            less = setting.tail < tail and known.kld < guess.kld
-            more = setting.tail > tail and known.kld > guess.kld
+            finer = _finer(pair.k, setting.pair.k) and _finer(pair.v, setting.pair.v)
+            less = finer and setting.tail <= tail and known.kld < guess.kld
+            more = setting.pair == pair and setting.tail > tail and known.kld > guess.kld
             if less or more:
                 guess = replace(known, floor=floor, measured=False)
         return guess

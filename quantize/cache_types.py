@@ -99,9 +99,9 @@ _TABLE = (
     _stock("iq4_nl", 20, 32, 18, "4.5 bits on uneven levels."),
     _stock("mxfp4", 39, 32, 17, "4.25 bits, floating-point levels."),
     _stock("nvfp4", 40, 64, 36, "4.5 bits, floating-point levels and finer scales."),
-    _turbo("tq4", (31, 36), 4, "4.1 bits: TurboQuant on a trellis."),
-    _turbo("tq3", (32, 37), 3, "3.1 bits: TurboQuant on a trellis."),
-    _turbo("tq2", (33, 38), 2, "2.1 bits: TurboQuant on a trellis."),
+    _turbo("tq4", (31, 36), 4, "4.1 bits, TurboQuant on a trellis."),
+    _turbo("tq3", (32, 37), 3, "3.1 bits, TurboQuant on a trellis."),
+    _turbo("tq2", (33, 38), 2, "2.1 bits, TurboQuant on a trellis."),
     _stock("q2_0", 42, 64, 18, "2.25 bits, for experiments."),
     _stock("q1_0", 41, 128, 18, "1.125 bits, for experiments."),
 )

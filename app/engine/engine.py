@@ -74,7 +74,8 @@ class Engine:
                 self._do(command)
             finally:
                 self._inbox.done()
-            if isinstance(command, COMPUTING) and self._session is not None:
+            preview = isinstance(command, SetCache | PruneCache) and command.preview
+            if isinstance(command, COMPUTING) and not preview and self._session is not None:
                 self._session.own.touched()
             if self._busy.is_set() and self._session is not None:
                 self._session.threads.end()
@@ -89,9 +90,18 @@ class Engine:
             pause = session.own.pause(session.cache.settings)
             if pause is None or self._inbox.wait(pause):
                 break
-            if self._inbox.calm() and session.own.step(session.cache.settings):
+            if not self._inbox.calm(self._answer):
+                break
+            try:
+                news = session.own.step(session.cache.settings)
+            finally:
+                self._inbox.engaged()
+            if news:
                 self._outbox.send(self._status(0))
         return self._inbox.next()
+
+    def _answer(self, command: Ask) -> None:
+        self._outbox.send(self._status(command.id))
 
     def _do(self, command: Command) -> None:
         """Do one command; whatever goes wrong is its closing event."""

@@ -39,7 +39,7 @@ class Inbox:
         self.stop_flag = StopFlag()
         """Set while the present command is to stop; llama.cpp looks at it."""
         self.arrival = StopFlag()
-        """Set when anything arrives: it interrupts what is done for want of a command."""
+        """Set when a command arrives: it interrupts what is done for want of one."""
         self.closing = False
         """``Shutdown`` has arrived."""
         self._on_bad_line = on_bad_line
@@ -48,6 +48,7 @@ class Inbox:
         self._arrived = 0
         self._stopped = 0  # everything that arrived up to here is stopped
         self._present = 0
+        self._answer: Callable[[Ask], None] | None = None
 
     def listen(self, stream: BinaryIO) -> None:
         """Read ``stream`` in a thread. When it ends the parent is gone, and the process ends with it."""
@@ -69,6 +70,11 @@ class Inbox:
     def put(self, command: Command) -> None:
         """Take one command in."""
         with self._changed:
+            answer = self._answer if not self._waiting else None
+        if answer is not None and isinstance(command, Ask):
+            answer(command)
+            return
+        with self._changed:
             self._arrived += 1
             if isinstance(command, Stop | Shutdown):
                 self._stopped = self._arrived
@@ -86,13 +92,24 @@ class Inbox:
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._waiting), seconds)
 
-    def calm(self) -> bool:
-        """Whether no command waits; ``arrival`` is then set by the next one."""
+    def calm(self, answer: Callable[[Ask], None]) -> bool:
+        """Whether no command waits; ``arrival`` is then set by the next one.
+
+        Args:
+            answer: gives figures meanwhile, from the thread that reads the commands: they are asked for every
+                two seconds, and what is done for want of a command would never come to an end.
+        """
         with self._changed:
             if self._waiting:
                 return False
             self.arrival.clear()
+            self._answer = answer
             return True
+
+    def engaged(self) -> None:
+        """What was done for want of a command has ended or was interrupted."""
+        with self._changed:
+            self._answer = None
 
     def next(self) -> Command:
         """Wait for the next command and make it the present one. ``done`` ends it."""

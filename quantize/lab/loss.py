@@ -144,6 +144,9 @@ def breaks_sentence(subject: str, loss: Loss) -> str:
     """
     if not loss.measured:
         return f"{subject} probably breaks this model ({loss.figure})."
+    if loss.top1 >= VISIBLE_TOP1:  # it is the KLD that says so
+        other = f"the next word differs in {1 - loss.top1:.0%}"
+        return f"{subject} breaks this model: {other} (KLD {kld_words(loss.kld)})."
     return f"{subject} breaks this model: {loss.top1:.0%} of the next words stay the same."
 
 

@@ -20,7 +20,6 @@ from quantize.lab.subject import Subject
 from quantize.llama import send_log_to
 
 COMMANDS: tuple[Command, ...] = (
-    Ask(1),
     Stop(1),
     Generate(1, ()),
     SetCache(1, preview=True),
@@ -49,12 +48,29 @@ def step(session: Session) -> bool:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_whatever_arrives_interrupts(command: Command) -> None:
-    inbox = Inbox(lambda _error: None)
-    assert inbox.calm()
+    inbox, asked = Inbox(lambda _error: None), list[Ask]()
+    assert inbox.calm(asked.append)
     assert not inbox.arrival
     inbox.put(command)
     assert inbox.arrival
-    assert inbox.wait(0) is not inbox.calm()  # a stop leaves nothing to do
+    assert not asked
+    assert inbox.wait(0) is not inbox.calm(asked.append)  # a stop leaves nothing to do
+
+
+def test_figures_are_given_without_an_interruption() -> None:
+    """At once while something goes on for want of a command, else in the order of arrival."""
+    inbox, asked = Inbox(lambda _error: None), list[Ask]()
+    assert inbox.calm(asked.append)
+    inbox.put(Ask(1))
+    assert asked == [Ask(1)] and not inbox.arrival and not inbox.wait(0)
+    inbox.put(CountTokens(2))
+    inbox.put(Ask(3))
+    assert asked == [Ask(1)]
+    assert [inbox.next(), inbox.next()] == [CountTokens(2), Ask(3)]
+    assert inbox.calm(asked.append)
+    inbox.engaged()
+    inbox.put(Ask(4))
+    assert asked == [Ask(1)] and inbox.next() == Ask(4)
 
 
 def test_its_memory_is_counted_while_it_is_taken(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ def test_sentences() -> None:
     assert guess.sentence == "probably small loss (KLD about 0.020, estimated)"
     said = breaks_sentence("K in q4_0", loss(2.6, 0.06))
     assert said == "K in q4_0 breaks this model: 6% of the next words stay the same."
+    said = breaks_sentence("K in tq3", loss(0.2, 0.82))
+    assert said == "K in tq3 breaks this model: the next word differs in 18% (KLD 0.20)."
     assert "probably breaks" in breaks_sentence("K in q4_0", loss(2.6, 0.06, measured=False))
     assert (
         better_sentence("q8_0/tq3", "10.2", loss(0.01))

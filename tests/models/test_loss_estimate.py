@@ -99,6 +99,10 @@ def test_a_header_alone_is_judged_carefully(synthetic: SyntheticModels, tmp_path
     assert k_facts(header, short).gain >= UNREAD_BIAS  # the file ends too soon
 
 
+def test_every_type_has_its_noise() -> None:
+    assert NOISE.keys() == CACHE_TYPES.keys()
+
+
 @pytest.mark.parametrize("name", [t.name for t in CACHE_TYPES.values() if t.quantized])
 def test_the_noise_of_every_type_is_that_of_the_library(name: str) -> None:
     x = np.random.default_rng(1).standard_normal(1 << 16).astype(np.float32)

@@ -105,6 +105,17 @@ def test_what_is_measured_goes_before_the_estimate_and_bounds_others() -> None:
     assert found.of(pair, 0).breaks
 
 
+def test_more_bits_on_a_side_lose_no_more_than_what_was_measured() -> None:
+    found = losses(gain=100.0)
+    found.store.put_floor(0.002)
+    found.store.put(parse_setting("tq4+256"), SMALL)
+    for label in ("q8_0/tq4", "f16/tq4", "tq4/q8_0"):
+        pair, _ = parse_cache(label)
+        guess = found.of(pair, 256)
+        assert (guess.kld <= SMALL.kld, guess.measured) == (True, False), label
+    assert found.of(parse_cache("q5_0/tq4")[0], 256).breaks, "of fewer than 8 bits nothing follows"
+
+
 def row(label: str, kib: float) -> StretchRow:
     pair, tail = parse_cache(label)
     return StretchRow(pair.k.name, pair.v.name, tail or 0, kib * 1024, int(kib * 1024), 100, 100, "memory")

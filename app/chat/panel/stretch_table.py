@@ -279,7 +279,7 @@ class StretchTable(Lines, can_focus=True):
             p = self._preview
             if p is None or (p.type_k, p.type_v, p.tail) != (row.type_k, row.type_v, row.tail):
                 return text, "warning" if row.loss.breaks else "value"
-            if p.warning:
+            if p.warning and loss is None:
                 return p.warning, "warning"
             return (f"{text} {way_sentence(p)}", "value") if p.fits else (p.sentence, "warning")
         if self._note or self._outcome:
