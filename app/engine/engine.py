@@ -236,4 +236,6 @@ class Engine:
             session.conversation.n_gone,
             session.threads.now,
             session.threads.most,
+            session.threads.most_reading,
+            session.threads.why,
         )

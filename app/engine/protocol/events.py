@@ -189,6 +189,10 @@ class Status:
     """Threads that compute."""
     most_threads: int = 0
     """Threads that would, if no other program kept a core busy."""
+    reading_threads: int = 0
+    """The same for reading a text."""
+    threads_why: str = ""
+    """Why it is these numbers: a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
