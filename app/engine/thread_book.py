@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from app.engine.cores import Cores, processor_name, read_cores
 from app.engine.thread_choice import ThreadChoice, best_of, search
 from app.engine.threads import Meter
-from quantize.llama import Context
+
+if TYPE_CHECKING:
+    from quantize.llama import Context
 
 LONGEST = 1.0
 """Seconds for the writing, and as many for the reading. A large model is tried with fewer numbers then; all
