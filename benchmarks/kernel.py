@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernel [--model builtin,64,256] [--kv f16,q8_0,...] [--depth 512,8000]
                                 [--window 256] [--only prefill|decode] [--repeats 5] [--threads 1,2,4]
-                                [--json FILE]
+                                [--clock wall|processor] [--json FILE]
 
 Models: ``builtin`` (heads of 128, 2 query heads per KV head), ``64`` (heads of 64, 4 per KV head) and ``256``
 (heads of 256, 8 per KV head), ``1.5b`` (as large as Qwen2.5-1.5B); all but the first have random weights and
@@ -15,6 +15,8 @@ setting is always f16 with the stock kernel. Up to a depth of 1,024 the stock ke
 With several depths the last column says how many GB of the cache each second of decoding reads: what a token
 takes longer at this depth than at the first one, over the bytes that are read more. The line above the table
 has what a plain read reaches with as many threads.
+
+``--clock processor`` counts processor time: with one thread ratios then hold on a busy machine too.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 from benchmarks.read_rate import plain_read
 from models.geometry import read_shape
@@ -127,37 +129,44 @@ def open_runner(
     return Runner(setting, kernel, stack.enter_context(subject))
 
 
-def read_all(runners: Sequence[Runner], tokens: Sequence[int], repeat: int) -> None:
+Clock = Callable[[], float]
+
+
+def read_all(runners: Sequence[Runner], tokens: Sequence[int], repeat: int, clock: Clock) -> None:
     """Read the tokens with everyone, chunk by chunk, in an order that turns; append the seconds."""
     seconds = dict.fromkeys(range(len(runners)), 0.0)
     for i, first in enumerate(range(0, len(tokens), CHUNK)):
         for j in range(len(runners)):
             n = (j + i + repeat) % len(runners)
-            began = perf_counter()
+            began = clock()
             runners[n].subject.read(tokens[first : first + CHUNK], first, "last")
-            seconds[n] += perf_counter() - began
+            seconds[n] += clock() - began
     for n, runner in enumerate(runners):
         runner.prefill.append(seconds[n])
 
 
-def continue_all(runners: Sequence[Runner], tokens: Sequence[int], depth: int, turns: int) -> None:
+def continue_all(
+    runners: Sequence[Runner], tokens: Sequence[int], depth: int, turns: int, clock: Clock
+) -> None:
     """Decode a few tokens with everyone, again and again."""
     for turn in range(turns):
         for j in range(len(runners)):
             runner = runners[(j + turn) % len(runners)]
             runner.subject.read(tokens[depth : depth + 1], depth, "last")  # to warm up: not timed
-            began = perf_counter()
+            began = clock()
             for i in range(depth + 1, depth + 1 + TURN):
                 runner.subject.read(tokens[i : i + 1], i, "last")
-            runner.decode.append(perf_counter() - began)
+            runner.decode.append(clock() - began)
             runner.subject.context.remove(depth)
 
 
 def measure(
-    bench: Workbench, settings: Sequence[Setting], depth: int, *, repeats: int, turns: int, only: str
+    bench: Workbench, settings: Sequence[Setting], depth: int, args: argparse.Namespace
 ) -> list[Runner]:
     """Everything at one depth."""
     tokens = tokens_of(bench, depth + TURN + 1)
+    clock = process_time if args.clock == "processor" else perf_counter
+    only = args.only
     with ExitStack() as stack:
         wanted: list[tuple[Setting, attention.Kernel]] = [(REFERENCE, "stock")]
         for setting in settings:
@@ -166,18 +175,18 @@ def measure(
             wanted.append((setting, "own"))
         opened = [open_runner(bench, stack, s, kernel, depth + TURN + 1) for s, kernel in wanted]
         runners = [r for r in opened if r is not None]
-        rounds = repeats if only != "decode" else 1
+        rounds = args.repeats if only != "decode" else 1
         for repeat in range(rounds + 1):  # the first one warms up
             for runner in runners:
                 runner.subject.context.clear()
             if repeat == 0 and only != "decode":
-                read_all(runners, tokens[:CHUNK], repeat)
+                read_all(runners, tokens[:CHUNK], repeat, clock)
             elif repeat > 0:
-                read_all(runners, tokens[:depth], repeat)
+                read_all(runners, tokens[:depth], repeat, clock)
             for runner in runners if repeat == 0 else ():
                 runner.prefill.clear()
         if only != "prefill":
-            continue_all(runners, tokens, depth, turns)
+            continue_all(runners, tokens, depth, args.turns, clock)
         for runner in runners:
             if runner.kernel == "own" and not runner.subject.own_kernel:
                 print(f"{runner.name}: the stock kernel computed it", file=sys.stderr)
@@ -266,7 +275,7 @@ def measure_all(
             flush=True,
         )
         for depth in depths:
-            done = measure(bench, settings, depth, repeats=args.repeats, turns=args.turns, only=args.only)
+            done = measure(bench, settings, depth, args)
             for row in rows_of(planner, name, n_threads, depth, done):
                 same = (r for r in rows if (r.setting, r.kernel) == (row.setting, row.kernel))
                 rows.append(with_read_rate(row, next(same, None)))
@@ -285,6 +294,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="texts that are read")
     parser.add_argument("--turns", type=int, default=15, help="turns of 8 tokens that are decoded")
     parser.add_argument("--threads", default="2", help="one number or several")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     send_log_to(lambda _level, _text: None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -32,7 +32,9 @@ TOKENS = 5
 """Tokens that are written with each number, after two that are not counted: the threads start with them."""
 
 TEXT = 64
-"""Tokens that are read with each number, twice."""
+"""Tokens that are read with each number, twice; with a slow model as many as it writes in two seconds."""
+
+SHORTEST_TEXT = 16
 
 DISTURBED = 0.5
 """Cores that other programs used meanwhile: what was measured beside them is not kept."""
@@ -124,15 +126,18 @@ class ThreadBook:
     ) -> tuple[Measured, bool]:
         meter = Meter()
         before = meter.read()
-        rates = []
+        rates: list[dict[int, float]] = []
         for take in (_writing, _reading):
             began = perf_counter()
+            n_tokens = TOKENS if take is _writing else _text_of(rates[0])
 
-            def rate(n: int, take: Callable[..., float | None] = take, began: float = began) -> float | None:
+            def rate(
+                n: int, take: _Take = take, began: float = began, n_tokens: int = n_tokens
+            ) -> float | None:
                 if stopped() or perf_counter() - began > LONGEST:
                     return None
                 context.set_threads(n)
-                return take(context, token)
+                return take(context, token, n_tokens)
 
             rates.append(search(rate, self.cores.most))
             context.clear()
@@ -142,22 +147,32 @@ class ThreadBook:
         return Measured(self.machine, model.name, kernel, *rates), disturbed
 
 
-def _writing(context: Context, token: int) -> float | None:
+_Take = Callable[["Context", int, int], float | None]
+
+
+def _writing(context: Context, token: int, n_tokens: int) -> float | None:
     """Tokens per second."""
     context.clear()
-    seconds = []
-    for i in range(2 + TOKENS):
+    seconds: list[float] = []
+    for i in range(2 + n_tokens):
         began = perf_counter()
         if context.decode_one(token, i) != 0:
             return None
         seconds.append(perf_counter() - began)
+        if sum(seconds) > LONGEST and i >= 2:
+            break
     return 1 / max(1e-9, median(seconds[2:]))
 
 
-def _reading(context: Context, token: int) -> float | None:
+def _text_of(writing: Mapping[int, float]) -> int:
+    """How long a text is read."""
+    return max(SHORTEST_TEXT, min(TEXT, round(2 * max(writing.values(), default=0.0))))
+
+
+def _reading(context: Context, token: int, n_tokens: int) -> float | None:
     """Tokens per second, of the better of two times."""
     best = math.inf
-    n = min(TEXT, context.n_batch, context.n_ctx)
+    n = min(n_tokens, context.n_batch, context.n_ctx)
     for _ in range(2):
         context.clear()
         began = perf_counter()
