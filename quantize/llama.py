@@ -219,7 +219,7 @@ class Context:
         params.n_outputs_max = n_outputs_max
         params.n_threads = n_threads
         params.n_threads_batch = n_threads
-        self.n_threads = n_threads
+        self.n_threads = self.n_threads_reading = n_threads
         self.n_seq_max = n_seq_max
         require_types(type_k, type_v)
         params.type_k = type_k
@@ -288,13 +288,16 @@ class Context:
     ) -> None:
         self.close()
 
-    def set_threads(self, n_threads: int) -> None:
+    def set_threads(self, n_threads: int, n_reading: int = 0) -> None:
         """Compute with ``n_threads`` threads (at least 1) from the next ``decode`` on.
+
+        Batches of several tokens are computed with ``n_reading`` (0: as many).
 
         Sums over many cells are split among the threads, so the number can change the last bits of a result.
         """
-        L.llama_set_n_threads(self.handle, n_threads, n_threads)
-        self.n_threads = n_threads
+        n_reading = n_reading or n_threads
+        L.llama_set_n_threads(self.handle, n_threads, n_reading)
+        self.n_threads, self.n_threads_reading = n_threads, n_reading
 
     def stop_with(self, flag: StopFlag) -> None:
         """Stop a computation when ``flag`` is set (``decode`` then returns 2)."""

@@ -135,7 +135,7 @@ class Commander:
             self._session.notify("There are no figures yet.")
             return
         memory, first = status.memory, status.first_token_s
-        threads = ""
+        threads = f" with {status.n_threads} threads" if status.n_threads > 1 else ""
         if status.n_threads < status.most_threads:
             threads = f" with {status.n_threads} of {status.most_threads} threads (other programs are busy)"
         self._session.notify(

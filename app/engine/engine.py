@@ -281,4 +281,6 @@ class Engine:
             session.threads.now,
             session.threads.most,
             session.own.fraction(settings),
+            session.threads.most_reading,
+            session.threads.why,
         )

@@ -102,6 +102,8 @@ class JsonReport:
             generate_tps=round(status.generate_tps, 3),
             n_threads=status.n_threads,
             most_threads=status.most_threads,
+            reading_threads=status.reading_threads,
+            threads_why=status.threads_why,
             can_undo=status.can_undo,
             rows=[
                 {

@@ -20,6 +20,8 @@ from app.engine.protocol import Event, Load, ModelInfo
 from app.engine.pruner import Pruner
 from app.engine.self_measure import SelfMeasure
 from app.engine.switch import Switcher
+from app.engine.thread_book import ThreadBook
+from app.engine.thread_choice import ThreadChoice
 from app.engine.threads import Threads
 from app.engine.window import WindowMarks
 from app.paths import cache_dir, calibrations_dir
@@ -31,6 +33,7 @@ from models.splits import read_model
 from quantize.cache_types import AUTO_TAIL, PRESETS, CachePair, cache_type
 from quantize.centring_store import CentringStore
 from quantize.errors import BreaksModelError, EngineError
+from quantize.native import attention
 from quantize.prune.prune import obstacle
 
 NO_LAYOUT = "The layout of this model's saved state is not known."
@@ -63,6 +66,8 @@ class Session:
     parking: Parking
     threads: Threads
     own: SelfMeasure
+    measured: ThreadChoice
+    """What is computed with where no number is set."""
 
     @property
     def cache(self) -> Cache:
@@ -86,8 +91,15 @@ class Session:
     def set_threads(self, n_threads: int, *, adapt: bool) -> None:
         """Compute with other threads from the next token or batch on."""
         self.load = replace(self.load, n_threads=n_threads, adapt_threads=adapt)
-        self.threads.limit(n_threads, adapt=adapt)
-        self.conversation.pace.n_threads = self.threads.most
+        self.threads.limit(_chosen(n_threads, self.measured), adapt=adapt)
+        self.conversation.pace.n_threads = self.threads.most_reading
+
+
+def _chosen(n_threads: int, measured: ThreadChoice) -> ThreadChoice:
+    """What was set, or what was measured."""
+    if not n_threads:
+        return measured
+    return ThreadChoice(n_threads, n_threads, "Set in the settings (n_threads).")
 
 
 def judge(command: Load, process: Process, native: Native = NO_NATIVE) -> LoadPlan:
@@ -180,6 +192,16 @@ def open_session(
         settings, note = _with_window(plan, maker)
         cache = maker.open(settings)
         state = maker.prove(cache)
+        book = ThreadBook(cache_dir() / "threads")
+        if command.n_threads:
+            measured = book.known(Path(command.path), attention.in_use())
+        else:
+            token = max(loaded.vocabulary.bos, 0)
+            measured = book.choose(
+                Path(command.path), attention.in_use(), cache.context, token, lambda: inbox.stopped
+            )
+        threads.limit(_chosen(command.n_threads, measured), adapt=command.adapt_threads)
+        cache.context.set_threads(threads.now, threads.now_reading)
         reason = NO_LAYOUT if state is None else state.obstacle
         notes = (*plan.notes, note, *plan.budget.planner.notes)
         info = loader.describe(loaded, shape, reason, notes)
@@ -192,7 +214,7 @@ def open_session(
             emit,
             poll,
             threads=threads,
-            pace=Pace(plan.header, shape, threads.most),
+            pace=Pace(plan.header, shape, threads.most_reading),
             n_swa=info.n_swa,
         )
         switcher = Switcher(conversation, maker, plan.budget, inbox, cache, transcodes=info.transcodes)
@@ -205,7 +227,17 @@ def open_session(
             plan.header, loaded, plan.budget, plan.losses, threads, inbox, store, on=command.measure_loss
         )
         return Session(
-            command, loaded, info, conversation, switcher, pruner, plan.budget, parking, threads, own
+            command,
+            loaded,
+            info,
+            conversation,
+            switcher,
+            pruner,
+            plan.budget,
+            parking,
+            threads,
+            own,
+            measured,
         )
     except BaseException:
         if cache is not None:

@@ -76,7 +76,11 @@ class Settings:
     )
 
     n_threads: int = _setting(
-        0, "engine", "Most threads that compute; 0 takes the physical cores.", low=0, high=1024
+        0,
+        "engine",
+        "Most threads that compute; 0 takes the fastest number.",
+        low=0,
+        high=1024,
     )
     adapt_threads: bool = _setting(
         True, "engine", "Compute with fewer threads while other programs keep the cores busy."

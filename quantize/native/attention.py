@@ -1,10 +1,9 @@
 """The attention kernel: switched on, switched off, and asked what it did.
 
 llama.cpp adds every backend device of type ACCEL to a context when the context is created. So
-``enable()`` must come before that; afterwards ``use()`` changes what is computed with the kernel, for
-comparisons.
-The environment variable ``STRETCH_KERNEL=stock`` leaves llama.cpp as it is, ``STRETCH_KERNEL=device`` keeps
-the kernel out of ggml's CPU backend (``cpu_backend.h``).
+``enable()`` must come before that; afterwards ``use()`` changes what the kernel computes, for comparisons.
+The environment variable ``STRETCH_KERNEL=stock`` leaves llama.cpp as it is, ``STRETCH_KERNEL=device``
+keeps the kernel out of ggml's CPU backend (``cpu_backend.h``).
 """
 
 from __future__ import annotations

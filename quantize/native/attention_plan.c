@@ -8,7 +8,7 @@
 
 enum {
     ITEMS_PER_THREAD = 4, /* so that a thread that was held up does not hold up the rest */
-    MIN_CHUNK_TILES = 4,
+    MIN_CHUNK_TILES = 4, /* a chunk more is a result more to join */
     MASS_FLOATS = 1 << 21, /* probabilities that an item may keep: 8 MB */
     MASS_MIN_ROWS = 12,    /* that are multiplied at once */
 };
@@ -57,10 +57,17 @@ const char *st_attn_refuses(const st_attn_job *job) {
     return NULL;
 }
 
+/* The fewest tiles of a chunk: where there are few cells for many threads, so few that every thread has one. */
+static int32_t chunk_least(int32_t n_tile, int n_threads) {
+    const int32_t each = n_tile / n_threads;
+    return each < 1 ? 1 : each < MIN_CHUNK_TILES ? each : MIN_CHUNK_TILES;
+}
+
 /* As many as leave work for all threads. */
 static int32_t heads_of_item(const st_attn_plan *plan, int32_t n_tile, int n_threads) {
     const int32_t n_head_kv = plan->job.n_head_kv;
-    const int32_t chunks = (n_tile + MIN_CHUNK_TILES - 1) / MIN_CHUNK_TILES * plan->n_block * plan->job.n_stream;
+    const int32_t least = chunk_least(n_tile, n_threads);
+    const int32_t chunks = (n_tile + least - 1) / least * plan->n_block * plan->job.n_stream;
     int32_t n = n_head_kv < ST_ATTN_HEADS ? n_head_kv : ST_ATTN_HEADS;
     while (n > 1 && (n_head_kv % n != 0 || n_head_kv / n * chunks < n_threads)) {
         n--;
@@ -108,7 +115,8 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads && job->mass == NULL) {
         const int32_t chunks = (ITEMS_PER_THREAD * n_threads + n_whole - 1) / n_whole;
         const int32_t tiles = (n_tile + chunks - 1) / chunks;
-        plan->chunk_tiles = tiles > MIN_CHUNK_TILES ? tiles : MIN_CHUNK_TILES;
+        const int32_t least = chunk_least(n_tile, n_threads);
+        plan->chunk_tiles = tiles > least ? tiles : least;
     }
     plan->n_chunk = (n_tile + plan->chunk_tiles - 1) / plan->chunk_tiles;
     plan->n_item = n_whole * plan->n_chunk;

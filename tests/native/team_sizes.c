@@ -1,4 +1,5 @@
-/* Every parallel region must ask for as many threads as ggml computes with: prints the sizes that differ.
+/* Every parallel region must ask for as many threads as ggml computes with, and where one token is written every thread
+ * must find work, as far as there are tiles and heads: prints what is not so.
  *
  *     team_sizes */
 #include "attention.h"
@@ -73,6 +74,13 @@ int main(void) {
                 asked = (unsigned)n_threads;
                 if (!st_attn_run(&job, n_threads, &memory)) {
                     return 2;
+                }
+                st_attn_plan plan;
+                st_attn_plan_make(&plan, &job, n_threads);
+                const int tiles = (n_cells + ST_ATTN_TILE - 1) / ST_ATTN_TILE * HEADS;
+                if (n_tokens == 1 && plan.n_item < (tiles < n_threads ? tiles : n_threads)) {
+                    printf("%d threads, %d cells: %d items\n", n_threads, n_cells, (int)plan.n_item);
+                    failures++;
                 }
                 if (asked != (unsigned)n_threads) {
                     printf("%d threads, %d cells, %d tokens: %u\n", n_threads, n_cells, n_tokens, asked);

@@ -52,11 +52,15 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-@pytest.mark.parametrize("name", ("f16", "tq3"))
+@pytest.mark.parametrize(("kernel", "name"), (("own", "tq3"), ("device", "f16"), ("device", "tq3")))
 @pytest.mark.parametrize("n_threads", (2, 4, 8))
-def test_no_thread_is_created_while_tokens_are_written(counter: Path, name: str, n_threads: int) -> None:
+def test_no_thread_is_created_while_tokens_are_written(
+    counter: Path, kernel: str, name: str, n_threads: int
+) -> None:
+    """Inside the CPU backend, and as a device of its own, which opens regions."""
     # threads that sleep while they wait: there may be more of them than cores
     environment = os.environ | {"LD_PRELOAD": str(counter), "OMP_WAIT_POLICY": "passive"}
+    environment["STRETCH_KERNEL"] = kernel
     command = [sys.executable, "-c", WRITING, str(resolve("builtin")), name, str(n_threads)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -204,6 +204,10 @@ class Status:
     """Threads that would, if no other program kept a core busy."""
     measuring: float = -1.0
     """Share of the settings whose loss is measured, while that goes on; negative if it does not."""
+    reading_threads: int = 0
+    """The same for reading a text."""
+    threads_why: str = ""
+    """Why it is these numbers: a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
