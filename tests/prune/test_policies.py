@@ -220,9 +220,10 @@ def test_kvzip_of_a_layer_with_large_values_counts_no_more_for_whole_tokens() ->
     np.testing.assert_allclose(policy("kvzip").score(small), policy("kvzip").score(large), rtol=1e-4)
 
 
-def test_the_newest_tokens_take_a_sixteenth_of_what_stays_at_most() -> None:
-    """A quarter of it was a quarter of what every head could keep of all the text before."""
-    assert [Request(keep).n_last(1300) for keep in (0.02, 0.1, 0.25, 1.0)] == [1, 8, 20, 64]
+def test_the_newest_tokens_take_little_of_little() -> None:
+    """A quarter of 10% was a quarter of what every head could keep of all the text before."""
+    assert [Request(keep).n_last(1300) for keep in (0.02, 0.1, 0.25, 0.5, 1.0)] == [1, 8, 20, 64, 64]
+    assert Request(0.5).n_last(400) == 50
 
 
 def test_a_head_that_ends_inside_a_block_is_written_again() -> None:
