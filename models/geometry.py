@@ -94,7 +94,9 @@ class Shape:
         others cannot be transcoded.
         """
         parts = (self.base, self.sliding) if self.n_swa else (self.base,)
-        return Geometry(parts, self.layers[0].heads)
+        numbers = self.layer_numbers()
+        plain = all(part == tuple(range(len(part))) for part in numbers)
+        return Geometry(parts, self.layers[0].heads, () if plain else numbers)
 
     def layer_numbers(self) -> tuple[tuple[int, ...], ...]:
         """Per part of ``geometry()`` the numbers of its layers in the model."""

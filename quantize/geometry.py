@@ -39,6 +39,13 @@ class Geometry:
     everything, then those with the window. Only layers that store K and V of their own."""
     first: LayerHeads
     """Layer 0 of the model: llama.cpp decides by its head sizes whether it rotates."""
+    layers: tuple[tuple[int, ...], ...] = ()
+    """Per part the numbers of its layers in the model; () for counted from 0 in each part, as they are in a
+    model with one cache where every layer has one."""
+
+    def number(self, part: int, index: int) -> int:
+        """What llama.cpp calls the layer at ``index`` of a part."""
+        return self.layers[part][index] if self.layers else index
 
     @classmethod
     def uniform(cls, n_layer: int, head_dim_k: int, head_dim_v: int, n_head_kv: int) -> Self:
@@ -52,4 +59,5 @@ class Geometry:
         both = list(layers)
         base = tuple(heads for heads, slides in both if not slides)
         window = tuple(heads for heads, slides in both if slides)
-        return cls((base, window), both[0][0])
+        numbers = tuple(tuple(i for i, (_, s) in enumerate(both) if s is slides) for slides in (False, True))
+        return cls((base, window), both[0][0], numbers)

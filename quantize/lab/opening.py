@@ -30,6 +30,7 @@ class Opening:
             "path": self.path,
             "parts": [[heads(h) for h in part] for part in self.geometry.parts],
             "first": heads(self.geometry.first),
+            "layers": self.geometry.layers,
             "mla": self.mla,
             "n_threads": self.n_threads,
             "repack": self.repack,
@@ -41,4 +42,5 @@ def opening_of(data: dict[str, Any]) -> Opening:
     """What ``Opening.data`` described."""
     fields = dict(data)
     parts = tuple(tuple(LayerHeads(*h) for h in part) for part in fields.pop("parts"))
-    return Opening(geometry=Geometry(parts, LayerHeads(*fields.pop("first"))), **fields)
+    layers = tuple(tuple(numbers) for numbers in fields.pop("layers"))
+    return Opening(geometry=Geometry(parts, LayerHeads(*fields.pop("first")), layers), **fields)
