@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         StretchError: if the model or the text cannot be used.
     """
     from app import paths
-    from app.lab.status_line import StatusLine
+    from app.lab.status_line import Milestones, StatusLine
     from quantize.lab.process import LabProcess
     from quantize.lab.text import calibration_text, read_text
 
@@ -35,15 +36,18 @@ def run(args: argparse.Namespace) -> int:
     text = read_text(args.text) if args.text else calibration_text()
     directory = paths.private_dir(paths.calibrations_dir())
     job = {"job": "calibrate", "text": text, "directory": str(directory)}
-    line = StatusLine()
+    line, lines = StatusLine(), Milestones()
+    watched = sys.stderr.isatty()
     result: dict[str, Any] = {}
     try:
         with LabProcess(experiment.opening, paths.log_dir() / "lab.log") as process:
             for event in process.run(job):
-                if event["event"] == "progress":
+                if event["event"] != "progress":
+                    result = event
+                elif watched:
                     line.show(f"{experiment.name}: {event['what']}, {event['fraction']:.0%}")
                 else:
-                    result = event
+                    lines.show(f"{experiment.name}: {event['what']}", event["fraction"])
     finally:
         line.clear()
     if args.json:

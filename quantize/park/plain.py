@@ -51,6 +51,10 @@ class Frame:
         """The KV heads of a layer."""
         return self.geometry.parts[part][layer]
 
+    def rope_of(self, part: int, layer: int) -> Rope:
+        """How a layer turns its heads."""
+        return self.rope
+
     def width(self, part: int, layer: int, side: Side) -> int:
         """Values of one row."""
         heads = self.heads(part, layer)
@@ -140,7 +144,7 @@ class Source:
         values = self.turned(part, layer, side, start, end)
         if side == "k":
             positions = self.positions(part)[start:end]
-            self.frame.rope.turn(values, positions, self.frame.heads(part, layer), back=True)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=True)
         return values
 
 
@@ -222,7 +226,7 @@ class Target:
         values = np.ascontiguousarray(values, np.float32)
         if side == "k":
             positions = self._positions[part][start : start + len(values)]
-            self.frame.rope.turn(values, positions, self.frame.heads(part, layer), back=False)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=False)
         self.put_turned(part, layer, side, start, values)
 
     def put_turned(self, part: int, layer: int, side: Side, start: int, values: Floats) -> None:

@@ -23,7 +23,7 @@ from quantize.errors import StateError
 from quantize.park.plain import SIDES, Frame, Side
 
 MAGIC = b"STRETCHP"
-VERSION = 1
+VERSION = 2
 MAX_HEADER = 1 << 20
 MAX_BYTES = 4 << 30
 _DIGEST = 16
@@ -47,6 +47,11 @@ class Group:
 
     part: int
     members: tuple[tuple[int, Side], ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Whose rows are in it."""
+        return tuple(dict.fromkeys(layer for layer, _ in self.members))
 
     def slices(self, frame: Frame) -> list[tuple[int, Side, slice]]:
         """Where each member stands in the vector."""
