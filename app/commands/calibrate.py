@@ -12,6 +12,10 @@ from app.lab.experiment import Experiment, add_engine_options
 
 HELP = "Learn how a model's parked conversations become smallest."
 
+SINGLE = {"OPENBLAS_NUM_THREADS": "1"}
+"""For the child: the sums take a second a stretch, and BLAS threads that wait for each other on a busy
+machine ten times as long."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     watched = sys.stderr.isatty()
     result: dict[str, Any] = {}
     try:
-        with LabProcess(experiment.opening, paths.log_dir() / "lab.log") as process:
+        with LabProcess(experiment.opening, paths.log_dir() / "lab.log", SINGLE) as process:
             for event in process.run(job):
                 if event["event"] != "progress":
                     result = event

@@ -44,7 +44,8 @@ class StatusLine:
 
 
 class Milestones:
-    """Lines for a file or a pipe: one for every step of what runs, and one for every twentieth of the whole."""
+    """Lines for a file or a pipe: one for every step of what runs, and one for every twentieth of the
+    whole."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         """``out``: standard error unless given."""

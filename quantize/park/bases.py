@@ -101,8 +101,9 @@ class Bases:
         )
 
     def _ridge_for(self, ff: Doubles, fx: Doubles, covariance: Doubles, n: float) -> float:
-        """So much of the mean variance of the features that what is found in this text holds in others: the more,
-        the less the features tell (Hoerl, Kennard and Baldwin, 1975). Layer 0 follows from the token in full."""
+        """So much of the mean variance of the features that what is found in this text holds in others: the
+        more, the less the features tell (Hoerl, Kennard and Baldwin, 1975). Layer 0 follows from the token
+        in full."""
         first = _ridge(ff, fx, RIDGE)
         told = np.einsum("ij,ij->", first, fx) / max(np.trace(covariance), 1e-30)
         told = float(np.clip(told, 0.01, 1))

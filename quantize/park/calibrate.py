@@ -1,9 +1,9 @@
 """Calibrating a model: the bases, the predictor and the weights of its codecs, from its own activations.
 
 The model reads a text, a few thousand tokens at a time; of each stretch only second moments are kept, so that
-the length of the text costs no memory, and some of the queries with which its attention asked. Then it is measured
-what an error of each layer costs, and what each codec costs at several steps, on a stretch of the text that the
-bases have not seen.
+the length of the text costs no memory, and some of the queries with which its attention asked. Then it is
+measured what an error of each layer costs, and what each codec costs at several steps, on a stretch of the
+text that the bases have not seen.
 
 Every stretch that was read is written to a file, from which an interrupted calibration goes on.
 """

@@ -1,7 +1,7 @@
 """Which tokens are quantized finely and which coarsely.
 
-Every token of a block has a class k; the step of the quantizer is multiplied by ``multiplier(k)``. Classes are
-part of the block, so that a decoder needs not know why a token has its class.
+Every token of a block has a class k; the step of the quantizer is multiplied by ``multiplier(k)``. Classes
+are part of the block, so that a decoder needs not know why a token has its class.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Classes:
         return [Run(int(k), int(e - c), int(e)) for k, c, e in zip(numbers, counts, ends, strict=True)]
 
     def pack(self) -> bytes:
-        """Entropy-coded; nothing if all are 0. The first byte is the class that the others are counted from."""
+        """Entropy-coded; nothing if all are 0. The first byte is the class that the others are counted
+        from."""
         if not self.of_token.any():
             return b""
         middle = int(np.median(self.of_token))

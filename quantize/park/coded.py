@@ -1,15 +1,15 @@
 """The block of a stretch of tokens: its components that are not all zero, entropy-coded.
 
-Tokens are quantized with steps of their own, which fall into classes (``classes.py``). A component is described
-once for all of them, by the shape and the width of its distribution in units of the step of class 0; in class k
-it is narrower by the step of that class. The tokens of a class stand together in the code.
+Tokens are quantized with steps of their own, which fall into classes (``classes.py``). A component is
+described once for all of them, by the shape and the width of its distribution in units of the step of class
+0; in class k it is narrower by the step of that class. The tokens of a class stand together in the code.
 
 ::
 
     block = u16 bytes of the mask, u16 components that are there, u16 bytes of the classes,
             mask (a bit for each component up to the last that is there), the classes,
-            the shape of each component, the width of each, and for each class that occurs, from the finest on:
-            u32 bytes of the code, the code
+            the shape of each component, the width of each, and for each class that occurs, from the finest
+            on: u32 bytes of the code, the code
 
 Blocks whose tokens are all of class 0 have no bytes for classes.
 """
@@ -34,9 +34,11 @@ _CODE = struct.Struct("<I")
 _PER_OCTAVE = float(np.log(2) / np.log(RATIO))
 """Widths."""
 _BELOW = WIDTHS_PER_CLASS * LARGEST + 8
-"""A width is stored with so much added: components that only the finest classes see are narrower than any table."""
+"""A width is stored with so much added: components that only the finest classes see are narrower than any
+table."""
 _TRIED = _BELOW + N_WIDTHS + WIDTHS_PER_CLASS * LARGEST
-"""Widths among which is chosen by what the code would take; wider ones are taken from the standard deviation."""
+"""Widths among which is chosen by what the code would take; wider ones are taken from the standard
+deviation."""
 _DAMAGED = "A block of the parked conversation has the wrong components."
 
 Bytes = NDArray[np.uint8]
@@ -49,7 +51,8 @@ class Coded:
     kept: NDArray[np.intp]
     """Their numbers, ascending."""
     z: rans.Numbers
-    """Their values in steps of the token's class, shape (len(kept), tokens); tokens in the order of the classes."""
+    """Their values in steps of the token's class, shape (len(kept), tokens); tokens in the order of the
+    classes."""
     classes: Classes
     shape: Bytes
     width: Bytes

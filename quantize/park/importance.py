@@ -1,14 +1,14 @@
 """How much it matters what each token's K and V are: what questions will ask of a cache.
 
-A few attentions look at the tokens of a cache, and at most tokens hardly any. The calibration keeps queries that
-the model made of other texts. A cache that is parked is asked by them, as if they stood in the text that will
-follow it: query q gives token t the probability
+A few attentions look at the tokens of a cache, and at most tokens hardly any. The calibration keeps queries
+that the model made of other texts. A cache that is parked is asked by them, as if they stood in the text
+that will follow it: query q gives token t the probability
 
     a_qt = softmax_t(<q, k_t>),    and its output is    o_q = sum_t a_qt v_t
 
-An error dv of V_t changes o_q by a_qt dv, one dk of K_t by a_qt <q, dk> (v_t - o_q) to first order. So the square
-error of V_t weighs sum_q a_qt^2 and that of K_t sum_q a_qt^2 |v_t - o_q|^2. (Expected Attention, arXiv:2510.00636,
-asks a cache by the mean and the covariance of queries to the same end.)
+An error dv of V_t changes o_q by a_qt dv, one dk of K_t by a_qt <q, dk> (v_t - o_q) to first order. So the
+square error of V_t weighs sum_q a_qt^2 and that of K_t sum_q a_qt^2 |v_t - o_q|^2. (Expected Attention,
+arXiv:2510.00636, asks a cache by the mean and the covariance of queries to the same end.)
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from quantize.park.plain import Floats, Source
 AHEAD = 256
 """Queries are asked from so many tokens after the end of the cache."""
 POWER = 0.375
-"""The step is the importance to the power of minus this. One half would be right if the importance were known;
-text that follows asks for something else, too."""
+"""The step is the importance to the power of minus this. One half would be right if the importance were
+known; text that follows asks for something else, too."""
 LEAST = 1e-3
 """Of the mean importance: nothing matters less, since nobody knows what will be asked."""
 AGES = ((24, 0.25), (64, 0.4), (256, 0.6), (1024, 0.8))

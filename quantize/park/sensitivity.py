@@ -1,13 +1,13 @@
 """What an error of K and V costs, by its direction: measured on the model's own queries.
 
-``importance.py`` says how a square error of V_t and K_t changes the output of an attention: by a_qt^2 |dv|^2 and
-a_qt^2 |v_t - o_q|^2 <q, dk>^2. Summed over queries and tokens of a text these are quadratic forms, for each KV
-head one for K and one for V::
+``importance.py`` says how a square error of V_t and K_t changes the output of an attention: by a_qt^2 |dv|^2
+and a_qt^2 |v_t - o_q|^2 <q, dk>^2. Summed over queries and tokens of a text these are quadratic forms, for
+each KV head one for K and one for V::
 
     M_K = sum_qt a_qt^2 |v_t - o_q|^2 p_qt p_qt'        M_V = sum_qt a_qt^2 times the unit matrix
 
-where p_qt is the query as the K of token t sees it that has no position: turned back by the position of t. Only a
-few directions of K matter to the queries. What is far from them is coded coarsely.
+where p_qt is the query as the K of token t sees it that has no position: turned back by the position of t.
+Only a few directions of K matter to the queries. What is far from them is coded coarsely.
 """
 
 from __future__ import annotations

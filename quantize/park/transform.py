@@ -8,8 +8,8 @@ For a vector x of the rows of some layers at one token::
 M says what a square error of x costs, in every direction (``sensitivity.py``); U are the eigenvectors of the
 covariance of M^(1/2) (x - prediction) (the Karhunen-Loeve transform), so that the components are not
 correlated and an error costs the same in each of them. One step for all components and an entropy coder is
-reverse water-filling: a component whose variance is below the water level quantizes to zero and costs nothing,
-every other one has the same distortion. The step of a token is the smaller the more it matters
+reverse water-filling: a component whose variance is below the water level quantizes to zero and costs
+nothing, every other one has the same distortion. The step of a token is the smaller the more it matters
 (``importance.py``). ``lowrank`` has a basis for K and one for V of every layer (the KVTC recipe,
 arXiv:2511.01815, with a predictor of zero), ``crosslayer`` one for neighbouring layers (xKV), ``learned`` one
 for K and V of a layer after a linear prediction from the token and the one before it, which are known, and

@@ -1,9 +1,10 @@
 """What an error in a layer costs: KLD for each squared unit of noise, measured layer by layer.
 
-``sensitivity.py`` says how errors of K and V of one layer compare with each other. How much an error of a layer's
-output changes what the model says is measured: K and V of the layer get noise like that of a coarse quantizer, and
-the KLD of what follows is compared with that of noise too small to matter. What that changes is the model's own
-rounding (8-bit weights round their inputs to 8 bits, too); it is in every measurement and no property of a layer.
+``sensitivity.py`` says how errors of K and V of one layer compare with each other. How much an error of a
+layer's output changes what the model says is measured: K and V of the layer get noise like that of a coarse
+quantizer, and the KLD of what follows is compared with that of noise too small to matter. What that changes
+is the model's own rounding (8-bit weights round their inputs to 8 bits, too); it is in every measurement and
+no property of a layer.
 """
 
 from __future__ import annotations

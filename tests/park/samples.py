@@ -38,7 +38,9 @@ def orthogonal(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 
 
 @functools.cache
-def facts_for(geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32, queries: bool = True) -> ModelFacts:
+def facts_for(
+    geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32, queries: bool = True
+) -> ModelFacts:
     """A model of this shape with a calibration that fits nothing but its shape."""
     frame = Frame(geometry, Rope(0, 10000.0, 1.0, halves))
     rng = np.random.default_rng(3)

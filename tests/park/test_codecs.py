@@ -47,7 +47,7 @@ SHAPES: dict[str, tuple[Geometry, tuple[int, ...]]] = {
 FINE = {
     "ggml": [("ggml:f16", 1e-3), ("ggml:q8_0", 0.02), ("ggml:q4_0", 0.2)],
     "turboquant": [(f"turboquant:{b}", e) for b, e in ((1, 0.7), (2, 0.45), (3, 0.25), (4, 0.13))],
-    "lowrank": [("lowrank:0.02", 0.06), ("lowrank:0.3", 0.5)],
+    "lowrank": [("lowrank:0.02", 0.06), ("lowrank:0.1", 0.35)],
     "crosslayer": [("crosslayer:0.02", 0.06)],
     "learned": [("learned:0.02", 0.06)],
 }

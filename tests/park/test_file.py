@@ -165,3 +165,19 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(file: Path, fac
         # Products of matrices differ in their last bits from process to process, and so do few values.
         assert back.shape == right.shape
         assert (back == right).mean() > 0.9
+
+
+def test_files_of_the_version_before_are_refused_with_a_sentence(
+    file: Path, facts: ModelFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(file.read_bytes())
+    data[8] -= 1  # the version stands behind the magic
+    file.write_bytes(data)
+    with pytest.raises(StateError, match="another version of Stretch"):
+        resume(file, facts)
+    assert facts.profile is not None
+    monkeypatch.setattr("quantize.park.profile.VERSION", 1)
+    facts.profile.save(tmp_path / "a.calibration")
+    monkeypatch.undo()
+    with pytest.raises(StateError, match="of another version"):
+        Profile.load(tmp_path / "a.calibration", facts.fingerprint)
