@@ -67,6 +67,8 @@ def _readable(name: str, result: dict[str, Any]) -> str:
     lines = [
         f"{name} is calibrated with {count(result['n_tokens'])} tokens; "
         f"that takes {size(result['n_bytes'])} on the disk.",
+        f"KLD of a change that is none: {result['floor']:.5f} (the model's own rounding).",
+        "It is in every figure.",
         "",
         f"{'codec':<12} {'step':>6} {'smaller':>8} {'KLD':>8}",
     ]

@@ -36,7 +36,7 @@ from quantize.park.probe import Probe, read_text
 from quantize.park.profile import Point, Profile, read_arrays, write_arrays
 from quantize.park.sensitivity import Sensitivity, metric
 from quantize.park.transform import TransformCodec, token_features
-from quantize.park.weighing import weigh
+from quantize.park.weighing import noise_floor, weigh
 from quantize.state import SavedState
 
 STRETCH = 2048
@@ -136,10 +136,11 @@ class Calibration:
             probe = Probe(context, self._probe, AFTER)
             queries = self._queries()
             gains: dict[str, NDArray[np.float32]] = {}
-            for fraction in weigh(probe, self._facts.frame, self.sums, queries, gains):
+            floor = noise_floor(probe)
+            for fraction in weigh(probe, self._facts.frame, self.sums, queries, gains, floor):
                 yield Progress("weighing the layers", 0.55 + 0.2 * fraction)
             arrays = {**queries, **self._solve(probe, gains, queries)}
-            profile = Profile(self._facts.fingerprint, arrays, {}, self.n_tokens)
+            profile = Profile(self._facts.fingerprint, arrays, {}, self.n_tokens, floor)
             profile.seal()
             for fraction in self._measure(probe, profile):
                 yield Progress("measuring the codecs", 0.75 + 0.25 * fraction)

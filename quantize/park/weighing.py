@@ -41,18 +41,19 @@ def weigh(
     sums: Mapping[str, Doubles],
     queries: Mapping[str, NDArray[Any]],
     gains: dict[str, NDArray[np.float32]],
+    floor: float,
 ) -> Iterator[float]:
-    """Fill ``gains`` (``weight.PART``, shape (layers,)): sqrt(KLD for each squared unit of noise)."""
+    """Fill ``gains`` (``weight.PART``, shape (layers,)): sqrt(KLD for each squared unit of noise).
+
+    Args:
+        floor: KLD of noise that does not matter (``noise_floor``).
+    """
     parts = frame.geometry.parts
-    total = N_FLOOR + sum(len(layers) for layers in parts)
+    total = sum(len(layers) for layers in parts)
     rng = np.random.default_rng(1)
     source = Source(probe.state, frame)
     importance = Importance(source, queries)
-    floor = 0.0
-    for i in range(N_FLOOR):
-        floor += probe.kld(_rounded(probe, rng)) / N_FLOOR
-        yield (i + 1) / total
-    done = N_FLOOR
+    done = 0
     for p, layers in enumerate(parts):
         found = gains[f"weight.{p}"] = np.ones(len(layers), np.float32)
         n = source.n_cells(p)
@@ -66,6 +67,12 @@ def weigh(
                 found[layer] = np.sqrt(max(kld - floor, CAREFUL * max(floor, kld), 1e-9) / square)
             done += 1
             yield done / total
+
+
+def noise_floor(probe: Probe) -> float:
+    """KLD of noise that does not matter, the mean of some measurements."""
+    rng = np.random.default_rng(2)
+    return sum(probe.kld(_rounded(probe, rng)) for _ in range(N_FLOOR)) / N_FLOOR
 
 
 def _rounded(probe: Probe, rng: np.random.Generator) -> NDArray[np.uint8]:

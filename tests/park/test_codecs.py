@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,9 @@ def test_auto_takes_the_smallest_that_is_good_enough() -> None:
     assert between.codec == "learned"
     assert 0.02 < between.step < 0.1
     assert choose("auto", facts, 0.00001) == Setting("ggml", type_name="q8_0")
+    assert facts.profile is not None
+    rounding = replace(facts, profile=replace(facts.profile, floor=0.0035))
+    assert choose("auto", rounding, 0.0005) == Setting("learned", 0.1)  # .004 is .0005 above the floor
     bare = ModelFacts(facts.fingerprint, facts.frame)
     assert choose("auto", bare, 0.004) == Setting("turboquant", 4.0)
     with pytest.raises(UsageError):
