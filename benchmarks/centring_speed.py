@@ -2,8 +2,8 @@
 
     python -m benchmarks.centring_speed MODEL [--kv tq3] [--depths 512,6000] [--rounds 7]
 
-Two caches hold the same text up to a depth. In turn each reads ``--batch`` more tokens and writes ``--write``, and
-forgets them again; medians of the ratios of neighbouring turns.
+Two caches hold the same text up to a depth. In turn each reads ``--batch`` more tokens and writes
+``--write``, and forgets them again; medians of the ratios of neighbouring turns.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ enum { MAX_LAYER = 1024 };
 typedef struct layer {
     int32_t n_head_kv, n_head, dk; /* 0: nothing yet */
     int64_t n_tokens;
+    float scale;
     float *most, *sum; /* (KV head, cell) */
     float *q;          /* (token, head, dk) */
     int32_t n_q;
@@ -104,6 +105,7 @@ static bool begin(watched *w, layer *l, const st_attn_job *job) {
         l->n_head_kv = job->n_head_kv;
         l->n_head = job->n_head;
         l->dk = job->dk;
+        l->scale = job->scale;
     }
     return l->n_head_kv == job->n_head_kv && l->n_head == job->n_head && l->dk == job->dk;
 }
@@ -233,6 +235,11 @@ bool st_mass_shape(int64_t context, int32_t number, int32_t *n_head_kv, int32_t 
     *dk = l->dk;
     *n_tokens = l->n_tokens;
     return true;
+}
+
+float st_mass_scale(int64_t context, int32_t number) {
+    const layer *l = seen(context, number);
+    return l != NULL ? l->scale : 0;
 }
 
 bool st_mass_read(int64_t context, int32_t number, float *most, float *sum) {

@@ -15,7 +15,7 @@ from typing import IO, Any
 from quantize.errors import StateError
 
 MAGIC = b"STRETCHK"
-VERSION = 2
+VERSION = 3
 MAX_HEADER = 1 << 20
 MAX_TOKENS = 1 << 26
 MAX_CHAIN = 16

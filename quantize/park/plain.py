@@ -20,7 +20,7 @@ from quantize.centring import Centring, with_id
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.park.slices import part_between
-from quantize.rope import Ropes
+from quantize.rope import Rope, Ropes
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import (
     CELL_SIZE,
@@ -52,6 +52,10 @@ class Frame:
     def heads(self, part: int, layer: int) -> LayerHeads:
         """The KV heads of a layer."""
         return self.geometry.parts[part][layer]
+
+    def rope_of(self, part: int, layer: int) -> Rope:
+        """How a layer turns its heads."""
+        return self.ropes[part][layer]
 
     def width(self, part: int, layer: int, side: Side) -> int:
         """Values of one row."""
@@ -159,7 +163,7 @@ class Source:
         values = self.turned(part, layer, side, start, end)
         if side == "k":
             positions = self.positions(part)[start:end]
-            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=True)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=True)
         return values
 
 
@@ -248,7 +252,7 @@ class Target:
         values = np.ascontiguousarray(values, np.float32)
         if side == "k":
             positions = self._positions[part][start : start + len(values)]
-            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=False)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=False)
         self.put_turned(part, layer, side, start, values)
 
     def put_turned(self, part: int, layer: int, side: Side, start: int, values: Floats) -> None:
