@@ -102,7 +102,12 @@ class ModelLosses:
 
 
 def losses_of(
-    header: Header, path: Path | None, directory: Path | None, *, kernel: str = "own"
+    header: Header,
+    path: Path | None,
+    directory: Path | None,
+    *,
+    kernel: str = "own",
+    centred: Callable[[CacheType], bool] = never_centred,
 ) -> ModelLosses:
     """What is known of a model file.
 
@@ -110,6 +115,7 @@ def losses_of(
         path: the file, or the first of its parts; None for one that is not here.
         directory: where measured losses are kept; None for nowhere.
         kernel: ``own`` or ``stock``: what computes attention over compressed rows.
+        centred: whether K of a type is stored without its constant.
     """
     place = None
     if path is not None and directory is not None:
@@ -117,5 +123,4 @@ def losses_of(
             place = store_path(directory, fingerprint(path))
         except OSError:
             place = None
-    centred = always_centred if kernel == "own" else never_centred
     return ModelLosses(k_facts(header, path), LossStore(place, kernel), centred)

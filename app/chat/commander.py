@@ -13,6 +13,7 @@ from app.chat.messages import Action
 from app.lengths import parse_length
 from app.plain_text import one_line
 from app.store.settings import SETTINGS
+from models.stretch_row import StretchRow
 from quantize.errors import StretchError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ TAILS = (
     ("1024", ""),
 )
 """Windows that are offered behind ``/tail``."""
+
+
+def _reach(row: StretchRow) -> str:
+    return f"could reach {format.count(row.max_ctx)} tokens"
 
 
 class Commander:
@@ -312,7 +317,7 @@ class Commander:
                 Candidate(
                     format.setting(row.type_k, row.type_v),
                     format.setting(row.type_k, row.type_v),
-                    row.refused or f"could reach {format.count(row.max_ctx)} tokens",
+                    row.refused or ", ".join(filter(None, (_reach(row), row.loss.words))),
                     runs=True,
                 )
                 for row in status.rows
