@@ -170,11 +170,11 @@ def read_state(data: NDArray[np.uint8]) -> SavedState:
 
 def _read_header(reader: _Reader) -> tuple[int, int]:
     """Sequence and id of the centring."""
-    magic, word = reader.take(0, "<II")
+    magic, word = reader.take(0, "<Ii")
     if magic == MAGIC:
         return word, 0
     if magic & ~0xFF == CENTRED and word:
-        return magic & 0xFF, word
+        return magic & 0xFF, word & 0xFFFFFFFF
     raise StateError("This is not a saved state of a sequence: its first bytes are wrong.")
 
 

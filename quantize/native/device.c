@@ -273,6 +273,12 @@ static bool is_centred(const struct ggml_tensor *op, bool accepted) {
     if (c != NULL && accepted) {
         c->read |= reads;
         c->written |= !reads;
+        st_rope_params rope;
+        if (!reads && st_rope_of_node(op, &rope) && rope.positions != NULL) {
+            /* an output is not overwritten: without that its memory is free behind the last ROPE node, and the write
+             * that asks for it comes later */
+            ((struct ggml_tensor *)(uintptr_t)rope.positions)->flags |= GGML_TENSOR_FLAG_OUTPUT;
+        }
     }
     pthread_mutex_unlock(&lock);
     return c != NULL;

@@ -130,9 +130,8 @@ static bool room_for(st_room *room, size_t n) {
     return room->n >= n;
 }
 
-/* The positions of the rows that a node writes. The tensor is an input of the graph whose memory may be given to
- * another one after its last use; that is why only the first layer of a group is asked (places.h), and the others use
- * what it told. */
+/* The positions of the rows that a node writes. The first layer of a group is asked, the others use what it told
+ * (places.h). */
 static const int32_t *positions_of(const struct ggml_tensor *op, const st_centre_layer *l, st_centred *centred,
                                    const st_cache *cache) {
     const int64_t n = op->src[0]->ne[1];
