@@ -56,9 +56,11 @@ TYPES = ("q8_0", "q5_0", "q4_0", "iq4_nl")
 class Text:
     """A text in an f16 cache, and the answers that follow it."""
 
-    def __init__(self, model: Model, tokens: list[int], n: int, n_threads: int = 2) -> None:
-        self.context = Context(model, n_ctx=n + AFTER, n_outputs_max=AFTER, n_threads=n_threads)
-        self.before, self.after = tokens[:n], tokens[n : n + AFTER]
+    def __init__(
+        self, model: Model, tokens: list[int], n: int, n_after: int = AFTER, n_threads: int = 2
+    ) -> None:
+        self.context = Context(model, n_ctx=n + n_after, n_outputs_max=n_after, n_threads=n_threads)
+        self.before, self.after = tokens[:n], tokens[n : n + n_after]
         self.prefill()
         data = allocate(self.context.state_size())
         self.state = read_state(data[: self.context.save_state(data)])
@@ -294,6 +296,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--faults", type=int, default=0)
     parser.add_argument("--picture", metavar="FILE", type=Path, help="an SVG file to write")
+    parser.add_argument(
+        "--after", type=int, default=AFTER, help="tokens whose answers are compared, at most 512"
+    )
     parser.add_argument("--steps", type=float, nargs="+", help="of the codecs that have steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-repack", action="store_true", help="no second, faster copy of the weights")
@@ -312,14 +317,14 @@ def main() -> None:
             usual = Setting(usual.codec, args.step)
         for n in args.tokens:
             first = n == args.tokens[0]
-            n = min(n, len(tokens) - AFTER)
+            n = min(n, len(tokens) - args.after)
             print(f"{args.model}, {n:,} tokens", flush=True)
-            text = Text(model, tokens, n, args.threads)
+            text = Text(model, tokens, n, args.after, args.threads)
             least = floor(text)
             print(f"  floor (noise of half a rounding step of f16 on V): KLD {least:.2g}", flush=True)
             points = [point for name in args.codecs for point in sizes(text, facts, name, file, least, steps)]
             if args.picture and first:
-                subtitle = f"{AFTER} tokens after {n:,} parked ones; everything in the file counted"
+                subtitle = f"{args.after} tokens after {n:,} parked ones; everything in the file counted"
                 drawn = draw(points, f"{args.model}: what parking costs", subtitle, least, WANTED)
                 args.picture.write_text(drawn, encoding="utf-8")
             if args.rounds:

@@ -166,8 +166,7 @@ class Arrays:
     def analysis(self, index: int) -> Floats:
         """S^-1, a component in each column. Only a writer needs it: a reader gets the same bytes whatever the
         rounding of this inverse is."""
-        inverse = np.linalg.inv(self.components(index).astype(np.float64))
-        return np.ascontiguousarray(inverse, np.float32)
+        return np.ascontiguousarray(np.linalg.inv(self.components(index)), np.float32)
 
     def known(self, index: int, span: Span) -> Known:
         """What is known of these tokens before their code is read."""
