@@ -132,6 +132,11 @@ def open_runner(
 Clock = Callable[[], float]
 
 
+def clock_of(args: argparse.Namespace) -> Clock:
+    """The one that was asked for."""
+    return process_time if args.clock == "processor" else perf_counter
+
+
 def read_all(runners: Sequence[Runner], tokens: Sequence[int], repeat: int, clock: Clock) -> None:
     """Read the tokens with everyone, chunk by chunk, in an order that turns; append the seconds."""
     seconds = dict.fromkeys(range(len(runners)), 0.0)
@@ -165,7 +170,7 @@ def measure(
 ) -> list[Runner]:
     """Everything at one depth."""
     tokens = tokens_of(bench, depth + TURN + 1)
-    clock = process_time if args.clock == "processor" else perf_counter
+    clock = clock_of(args)
     only = args.only
     with ExitStack() as stack:
         wanted: list[tuple[Setting, attention.Kernel]] = [(REFERENCE, "stock")]
@@ -271,7 +276,7 @@ def measure_all(
         size = round(depths[-1] * planner.bytes_per_token(REFERENCE.pair))
         print(
             f"{n_threads} threads, {bench.attention.isa}; a plain read of {size / 1e6:.0f} MB: "
-            f"{plain_read(size, n_threads) / 1e9:.1f} GB/s; ratios of speeds\n{HEAD}",
+            f"{plain_read(size, n_threads, clock_of(args)) / 1e9:.1f} GB/s; ratios of speeds\n{HEAD}",
             flush=True,
         )
         for depth in depths:

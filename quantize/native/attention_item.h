@@ -59,6 +59,7 @@ typedef struct item {
      * unknown). */
     const char *k_rows[TILE], *v_rows[TILE];
     size_t k_ahead, v_ahead;
+    int32_t k_used, v_used; /* one past the last row that any token sees */
 } item;
 
 /* What the mask says of one token in one tile. */

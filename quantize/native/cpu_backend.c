@@ -63,11 +63,15 @@ static size_t bytes_behind(const struct ggml_compute_params *params) {
 
 bool st_cpu_takes(const struct ggml_tensor *op) {
     st_attn_job job;
-    if (!st_cpu_joined() || !(st_device_active() || st_device_centred(op))) {
+    if (!st_cpu_joined()) {
         return false;
     }
-    return op->op == GGML_OP_FLASH_ATTN_EXT ? st_attention_of(op, &job)
-                                            : op->op == GGML_OP_SET_ROWS && st_device_writes() && st_writes_cache(op);
+    const bool reads = op->op == GGML_OP_FLASH_ATTN_EXT;
+    const bool wanted = st_device_active() && (reads || st_device_writes());
+    if (!wanted && !st_device_centred(op)) {
+        return false;
+    }
+    return reads ? st_attention_of(op, &job) : op->op == GGML_OP_SET_ROWS && st_writes_cache(op);
 }
 
 /* With exact rows, or watched, it may need more than ggml was asked for; then the context has the memory. */

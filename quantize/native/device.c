@@ -91,6 +91,18 @@ static centred_cache *centred_caches; /* locked */
 /* There is or was one; never taken back, so that all threads of a node see the same. */
 static _Atomic bool any_centred;
 
+/* Contexts that keep exact rows now. */
+static _Atomic int n_tails;
+
+/* The caller holds the lock. */
+static void count_tails(void) {
+    int n = 0;
+    for (const backend *b = backends; b != NULL; b = b->next) {
+        n += st_tail_on(b->tail);
+    }
+    atomic_store(&n_tails, n);
+}
+
 static const char *get_name(ggml_backend_t b) {
     (void)b;
     return "STRETCH";
@@ -114,6 +126,8 @@ static void free_backend(ggml_backend_t b) {
             at = &gone->next;
         }
     }
+
+    count_tails();
     pthread_mutex_unlock(&lock);
     st_tail_free(self->tail);
     st_centring_free(self->centred.centring);
@@ -236,6 +250,7 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     self->centred.centring = st_centring_hold(next_centring);
     self->next = backends;
     backends = self;
+    count_tails();
     pthread_mutex_unlock(&lock);
     return &self->base;
 }
@@ -452,7 +467,7 @@ void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threa
 }
 
 bool st_device_writes(void) {
-    return atomic_load_explicit(&writes, memory_order_relaxed);
+    return atomic_load_explicit(&n_tails, memory_order_relaxed) > 0;
 }
 
 bool st_device_centred(const struct ggml_tensor *op) {
@@ -515,6 +530,7 @@ bool st_device_tail_resize(int64_t number, int32_t window, int32_t first) {
         return false;
     }
     st_tail_resize(tail, window, first);
+    count_tails();
     pthread_mutex_unlock(&lock);
     if (window > 0 || first > 0) {
         atomic_store(&writes, true);
