@@ -43,3 +43,8 @@ def in_place(text: str) -> str:
     For what is edited, where a cursor counts characters and columns.
     """
     return text.translate(_IN_PLACE)
+
+
+def sentence_case(text: str) -> str:
+    """``text`` with a capital at its beginning; the rest stays as it is."""
+    return text[:1].upper() + text[1:]

@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=8, help="facts of one text")
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-repack", action="store_true", help="no second, faster copy of the weights")
     parser.add_argument("--quick", action="store_true", help="only what has a bound")
     parser.add_argument("--ways", help="a list as that of stretch eval --prune")
     parser.add_argument("--json", type=Path)
@@ -223,7 +224,12 @@ def main() -> None:
     ways = [way for way in map(PrunedSetting.parse, names) if isinstance(way, PrunedSetting)]
     path = resolve(args.model)
     with Workbench(
-        Opening(str(path), read_shape(read_header(path)).geometry(), n_threads=args.threads)
+        Opening(
+            str(path),
+            read_shape(read_header(path)).geometry(),
+            n_threads=args.threads,
+            repack=not args.no_repack,
+        )
     ) as bench:
         model = bench.model
         chat = chat_shape(model.metadata("tokenizer.chat_template") or "", "", "", thinks=False)

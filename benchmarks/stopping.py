@@ -58,7 +58,15 @@ def main() -> None:
     client.start()
     kv = args.kv
     client.send(
-        Load(client.next_id(), str(resolve(args.model)), 8192, kv.k.name, kv.v.name, n_threads=args.threads)
+        Load(
+            client.next_id(),
+            str(resolve(args.model)),
+            8192,
+            kv.k.name,
+            kv.v.name,
+            n_threads=args.threads,
+            accept_loss=True,
+        )
     )
     until(Loaded)
     chance = random.Random(1)

@@ -45,6 +45,7 @@ async def take() -> None:
             (HERE / f"{name}.svg").write_text(app.export_screenshot(title="stretch"), encoding="utf-8")
 
         await until(lambda: session.phase == "ready")
+        await until(lambda: session.status is not None and all(r.loss.measured for r in session.status.rows))
         await say("My cat is called Miso and the key is in the cellar.")
         await say("Where is the key?")
         await say("How do I make the cache smaller?")

@@ -20,7 +20,7 @@ class CpuFeatures:
     avx2: bool = False
     avx512: bool = False
     amx: bool = False
-    """Intel's matrix unit: ggml then repacks into a layout of another size."""
+    """Intel's matrix unit: no second copies are then made (``quantize.amx``)."""
     neon: bool = False
     dotprod: bool = False
     int8mm: bool = False

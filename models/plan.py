@@ -24,7 +24,7 @@ from models.header import Header
 from models.refusals import slow_weights
 from models.stretch_row import StretchRow as StretchRow
 from models.weights import Weights, weigh
-from quantize.cache_types import CACHE_TYPES, PRESETS, CachePair, GgmlType
+from quantize.cache_types import CACHE_TYPES, PRESETS, SINKS, CachePair, GgmlType
 from quantize.errors import CacheTypeError
 from quantize.geometry import LayerHeads
 
@@ -129,7 +129,7 @@ class Planner:
         return (kv + self.shape.recurrent_bytes) * self.n_seq_max + self.tail_bytes(pair, tail, n_ctx)
 
     def tail_bytes(self, pair: CachePair, tail: int, n_ctx: int = MAX_CTX) -> int:
-        """Bytes of the exact window of the newest ``tail`` tokens, beside the cache.
+        """Bytes of the exact window of the newest ``tail`` tokens and the first ``SINKS``, beside the cache.
 
         Per row and side it keeps the values as f16, the bytes that the cache made of them, and the
         number of the cell; and twice the rows of one computation (``quantize/native/tail.c``).
@@ -145,7 +145,7 @@ class Planner:
         sides = [sizes_k] if self.shape.mla else [sizes_k, sizes_v]
         kept = sum(size * n for side in sides for size, n in side)
         at_once = sum(max((size for size, _ in side), default=0) for side in sides)
-        return kept * tail * self.n_seq_max + 2 * min(self.n_ubatch, round_up(n_ctx)) * at_once
+        return kept * (tail + SINKS) * self.n_seq_max + 2 * min(self.n_ubatch, round_up(n_ctx)) * at_once
 
     def compute_bytes(self, pair: CachePair, n_ctx: int) -> int:
         """Bytes of the buffer for one computation; an estimate, the cache's types hardly matter."""

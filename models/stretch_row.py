@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quantize.lab.loss import UNKNOWN, Loss
+
 
 @dataclass(frozen=True, slots=True)
 class StretchRow:
@@ -24,3 +26,17 @@ class StretchRow:
     """What stops it: ``memory`` or ``trained``."""
     refused: str = ""
     """Why this setting cannot be used with this model, or empty."""
+    loss: Loss = UNKNOWN
+    """What it costs on this model."""
+
+    @property
+    def name(self) -> str:
+        """``q8_0``, ``q8_0/q4_0``, ``tq3+256``."""
+        types = self.type_k if self.type_k == self.type_v else f"{self.type_k}/{self.type_v}"
+        return f"{types}+{self.tail}" if self.tail else types
+
+    @property
+    def kib(self) -> str:
+        """KiB that a token takes: ``52.0``, ``1,152``."""
+        kib = self.bytes_per_token / 1024
+        return f"{kib:.2f}" if kib < 9.995 else f"{kib:.1f}" if kib < 999.95 else f"{kib:,.0f}"

@@ -39,6 +39,7 @@ def weigh(header: Header, cpu: CpuFeatures, *, repack: bool = True) -> Weights:
     Args:
         repack: whether llama.cpp may make the second copy (``use_extra_bufts``).
     """
+    repack = repack and not cpu.amx  # see quantize/amx.py
     tied = "output.weight" not in header.by_name
     copied, in_place = 0, []
     for tensor in header.tensors:
@@ -50,8 +51,6 @@ def weigh(header: Header, cpu: CpuFeatures, *, repack: bool = True) -> Weights:
             in_place.append(tensor)
         copied += tensor.n_bytes if copies else 0
     unknown = []
-    if repack and cpu.amx:
-        unknown.append("This processor's matrix unit lets llama.cpp keep more copies than are counted here.")
     lazy = sum(t.n_bytes for t in in_place if "per_layer_token_embd" in t.name and t.n_bytes > _LAZY_BYTES)
     if lazy:
         unknown.append("Part of the embeddings is read on demand and not counted.")

@@ -54,7 +54,7 @@ class CacheType:
     native: bool
     """True if the format comes from Stretch's own library instead of ggml."""
     summary: str
-    """One plain sentence for the person who chooses."""
+    """What it is, in one plain sentence. What it costs depends on the model (``quantize/lab/loss.py``)."""
 
     def variant(self, head_dim: int) -> GgmlType:
         """The row format for heads of ``head_dim`` values.
@@ -88,22 +88,22 @@ def _stock(name: str, id: int, block: int, size: int, summary: str) -> CacheType
 
 
 _TABLE = (
-    _stock("f32", 0, 1, 4, "Full precision; twice the size of f16 and no better in practice."),
+    _stock("f32", 0, 1, 4, "32 bits: twice the size of f16."),
     _stock("f16", 1, 1, 2, "The reference: what every other type is measured against."),
     _stock("bf16", 30, 1, 2, "The size of f16 with a wider range and fewer digits."),
-    _stock("q8_0", 8, 32, 34, "Half of f16 and indistinguishable from it."),
-    _stock("q5_1", 7, 32, 24, "6 bits."),
+    _stock("q8_0", 8, 32, 34, "8.5 bits: about half of f16."),
+    _stock("q5_1", 7, 32, 24, "6 bits, with an offset for every 32 values."),
     _stock("q5_0", 6, 32, 22, "5.5 bits."),
-    _stock("q4_1", 3, 32, 20, "5 bits."),
-    _stock("q4_0", 2, 32, 18, "4.5 bits: the usual small cache."),
-    _stock("iq4_nl", 20, 32, 18, "4.5 bits on uneven levels, a little closer than q4_0."),
+    _stock("q4_1", 3, 32, 20, "5 bits, with an offset for every 32 values."),
+    _stock("q4_0", 2, 32, 18, "4.5 bits."),
+    _stock("iq4_nl", 20, 32, 18, "4.5 bits on uneven levels."),
     _stock("mxfp4", 39, 32, 17, "4.25 bits, floating-point levels."),
     _stock("nvfp4", 40, 64, 36, "4.5 bits, floating-point levels and finer scales."),
-    _turbo("tq4", (31, 36), 4, "4.1 bits, closer to f16 than q4_0."),
-    _turbo("tq3", (32, 37), 3, "3.1 bits: chat and recall stay good, details begin to blur."),
-    _turbo("tq2", (33, 38), 2, "2.1 bits: for the longest texts, best with the newest tokens kept exact."),
-    _stock("q2_0", 42, 64, 18, "2.25 bits: poor quality, for experiments."),
-    _stock("q1_0", 41, 128, 18, "1.125 bits: poor quality, for experiments."),
+    _turbo("tq4", (31, 36), 4, "4.1 bits, TurboQuant on a trellis."),
+    _turbo("tq3", (32, 37), 3, "3.1 bits, TurboQuant on a trellis."),
+    _turbo("tq2", (33, 38), 2, "2.1 bits, TurboQuant on a trellis."),
+    _stock("q2_0", 42, 64, 18, "2.25 bits, for experiments."),
+    _stock("q1_0", 41, 128, 18, "1.125 bits, for experiments."),
 )
 
 CACHE_TYPES: dict[str, CacheType] = {t.name: t for t in _TABLE}
@@ -150,6 +150,9 @@ AUTO_TAIL = -1
 ``DEFAULT_TAIL`` beside types of less than 8 bits and none beside others (docs/tiers.md)."""
 
 DEFAULT_TAIL = 256
+
+SINKS = 4
+"""First tokens that a window keeps exactly as well: models rest their attention on them."""
 
 MAX_TAIL = 1 << 20
 """The longest window that can be asked for."""
@@ -272,7 +275,8 @@ def parse_cache(text: str) -> tuple[CachePair, int | None]:
 PRESETS: tuple[CachePair, ...] = tuple(
     parse_pair(p) for p in ("f16", "q8_0", "q8_0/tq3", "tq4", "tq4/tq3", "tq3", "tq2")
 )
-"""The settings that one key cycles through and that the stretch table shows.
+"""The settings that one key cycles through and that the stretch table shows, each in the order of what they
+cost on the model in use; those that break it are left out of the cycle.
 
 Where K and V differ K has more bits: models whose keys have large outliers lose little with 8 bits
 for K and 3 for V, and everything with 3 for both (docs/turboquant.md).

@@ -4,6 +4,7 @@
 
     StretchError
      +-- CacheTypeError        a cache type or a pair of them cannot be used here
+     |    +-- BreaksModelError  this model would be of no use with it; it has to be asked for explicitly
      +-- StateError            a saved state of a sequence is damaged or of an unknown layout
      +-- ModelFileError        a model file is unreadable, malicious or not for this engine
      +-- ModelNotFoundError    no model goes by that name
@@ -37,6 +38,10 @@ class StretchError(Exception):
 
 class CacheTypeError(StretchError):
     """A cache type or a pair of them cannot be used here."""
+
+
+class BreaksModelError(CacheTypeError):
+    """This model would be of no use with such a cache. It can be had all the same, if that is said."""
 
 
 class StateError(StretchError):

@@ -17,11 +17,20 @@ import llama_cpp.llama_cpp as L
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.errors import EngineError, ModelFileError
-from quantize.native import require_types
+from quantize.amx import has_matrix_unit
+from quantize.cache_types import CACHE_TYPES
+from quantize.centred_context import CentredContext
+from quantize.centring import Centring
+from quantize.errors import EngineError, ModelFileError, StateError
+from quantize.native import attention, require_types
+from quantize.state import HEADER_SIZE, centring_of, read_state, write_header
 
 LIB: Any = L._lib
 """The shared library that llama-cpp-python loaded. Never open another copy of it."""
+
+LOST_CONSTANT = -100
+"""What ``decode`` returns where rows of K lack a constant that could not be put back: what was computed is
+worth nothing, and the cache has to be read again."""
 
 _keep: dict[str, Any] = {}  # callbacks must outlive the calls that use them
 _libc = ctypes.CDLL(None)
@@ -84,7 +93,8 @@ class Model:
         """Load ``path``.
 
         Args:
-            repack: let llama.cpp keep a second copy of some weights in a faster layout.
+            repack: let llama.cpp keep a second copy of some weights in a faster layout (not where
+                ``amx`` says that this would end the process).
             no_alloc: read only the header and simulate the allocations (a dry run).
             on_progress: called with 0..1; returning False cancels the load.
 
@@ -93,7 +103,7 @@ class Model:
         """
         L.llama_backend_init()
         params = L.llama_model_default_params()
-        params.use_extra_bufts = repack
+        params.use_extra_bufts = repack and not has_matrix_unit()
         params.n_gpu_layers = n_gpu_layers
         if no_alloc:
             params.no_alloc = True
@@ -106,6 +116,9 @@ class Model:
         self.handle = L.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise ModelFileError(f"llama.cpp could not load {self.path.name}.", "The log says why.")
+        self.centring: Centring | None = None
+        """What contexts with a quantized K store it without; whoever opens the model finds it
+        (``quantize.centrings``)."""
         self.vocab = L.llama_model_get_vocab(self.handle)
         self.n_vocab: int = L.llama_vocab_n_tokens(self.vocab)
 
@@ -122,6 +135,10 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def centring_for(self, type_k: int) -> Centring | None:
+        """What a context with this ggml type of K stores it without; None where rows are whole."""
+        return self.centring if _quantized(type_k) and attention.in_use() == "own" else None
 
     def metadata(self, key: str) -> str | None:
         """The value of one metadata key as text, or None."""
@@ -202,7 +219,8 @@ class Context:
         params.n_outputs_max = n_outputs_max
         params.n_threads = n_threads
         params.n_threads_batch = n_threads
-        self.n_threads = n_threads
+        self.n_threads = self.n_threads_reading = n_threads
+        self.n_seq_max = n_seq_max
         require_types(type_k, type_v)
         params.type_k = type_k
         params.type_v = type_v
@@ -217,11 +235,9 @@ class Context:
         self.type_v = type_v
         self.tiled_attention = flash_attention and type_k == type_v and type_k in (0, 1)
         """Whether the CPU computes the attention of a long batch in tiles: f16 and f32 only."""
-        self.handle = L.llama_init_from_model(model.handle, params)
-        if not self.handle:
-            raise EngineError(
-                "llama.cpp could not create a context with these settings.", "The log says why."
-            )
+        self.handle, self._centred = self._create(params)
+        self.centring = model.centring if self._centred is not None else None
+        """What its rows of K lack."""
         self.memory = L.llama_get_memory(self.handle)
         self.n_ctx: int = L.llama_n_ctx(self.handle)
         self.n_batch: int = L.llama_n_batch(self.handle)
@@ -234,6 +250,28 @@ class Context:
         np.ctypeslib.as_array(self._batch.n_seq_id, shape)[:] = 1
         self._seq = -1
         self._stop: Any = None
+
+    def _create(self, params: Any) -> tuple[Any, CentredContext | None]:
+        """llama.cpp's context, and its native side if K is centred.
+
+        That is so where the type is quantized and the own kernel writes and reads every layer. It is asked
+        after the context was made: another device may have taken a layer, or the kernel have refused it.
+        """
+        centring = self.model.centring_for(self.type_k)
+        if centring is not None:
+            with centring:
+                handle = L.llama_init_from_model(self.model.handle, params)
+            if handle:
+                centred = CentredContext(centring)
+                if centred.whole:
+                    return handle, centred
+                L.llama_free(handle)
+        handle = L.llama_init_from_model(self.model.handle, params)
+        if not handle:
+            raise EngineError(
+                "llama.cpp could not create a context with these settings.", "The log says why."
+            )
+        return handle, None
 
     def close(self) -> None:
         """Free the cache."""
@@ -250,13 +288,16 @@ class Context:
     ) -> None:
         self.close()
 
-    def set_threads(self, n_threads: int) -> None:
+    def set_threads(self, n_threads: int, n_reading: int = 0) -> None:
         """Compute with ``n_threads`` threads (at least 1) from the next ``decode`` on.
+
+        Batches of several tokens are computed with ``n_reading`` (0: as many).
 
         Sums over many cells are split among the threads, so the number can change the last bits of a result.
         """
-        L.llama_set_n_threads(self.handle, n_threads, n_threads)
-        self.n_threads = n_threads
+        n_reading = n_reading or n_threads
+        L.llama_set_n_threads(self.handle, n_threads, n_reading)
+        self.n_threads, self.n_threads_reading = n_threads, n_reading
 
     def stop_with(self, flag: StopFlag) -> None:
         """Stop a computation when ``flag`` is set (``decode`` then returns 2)."""
@@ -274,7 +315,7 @@ class Context:
 
         Returns:
             llama.cpp's code: 0 done, 1 no room in the cache, 2 aborted (whole micro-batches that
-            were finished stay in the cache), negative on an error.
+            were finished stay in the cache), negative on an error; or ``LOST_CONSTANT``.
         """
         n = len(tokens)
         if not 0 < n <= self.n_batch:
@@ -291,7 +332,7 @@ class Context:
             self._wanted[n - 1] = True
         elif not isinstance(logits, str):
             self._wanted[list(logits)] = True
-        return int(L.llama_decode(self.handle, self._batch))
+        return self._computed(int(L.llama_decode(self.handle, self._batch)))
 
     def decode_one(self, token: int, position: int) -> int:
         """``decode`` of a single token of sequence 0 with logits, with less ceremony."""
@@ -301,7 +342,12 @@ class Context:
         self._tokens[0] = token
         self._positions[0] = position
         self._wanted[0] = True
-        return int(L.llama_decode(self.handle, self._batch))
+        return self._computed(int(L.llama_decode(self.handle, self._batch)))
+
+    def _computed(self, code: int) -> int:
+        """``code``, or one of an error where the constant of K could not be put back."""
+        lost = self._centred is not None and self._centred.lost()
+        return LOST_CONSTANT if lost and code != 1 else code
 
     def logits(self, index: int = -1) -> NDArray[np.float32]:
         """Logits of batch position ``index`` (-1: the last asked for), shape (n_vocab,); a view."""
@@ -349,9 +395,37 @@ class Context:
     def save_state(self, into: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> int:
         """Write the state of ``seq`` into ``into`` (at least ``state_size()`` bytes); bytes written."""
         pointer = into.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
-        return int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, int(partial)))
+        size = int(L.llama_state_seq_get_data_ext(self.handle, pointer, into.size, seq, int(partial)))
+        if size and self.centring is not None:
+            write_header(into, seq, self.centring.id)
+        return size
 
     def load_state(self, data: NDArray[np.uint8], seq: int = 0, *, partial: bool = False) -> bool:
-        """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ)."""
+        """Replace the state of ``seq``. False if llama.cpp refuses it (types or sizes differ), or if its rows
+        of K lack another constant than those of this context."""
+        number = centring_of(data)
+        if number != (self.centring.id if self.centring is not None else 0):
+            return False
+        if self._centred is None:
+            return self._load(data, seq, partial)
+        try:
+            state = read_state(data)
+        except StateError:
+            return False
+        data = data if data.flags.writeable else data.copy()
+        header = data[:HEADER_SIZE].copy()
+        write_header(data, state.seq_id)
+        try:
+            loaded = self._load(data, seq, partial)
+        finally:
+            data[:HEADER_SIZE] = header
+        stream = seq if self.n_seq_max > 1 else 0  # llama.cpp gives each sequence one of its own
+        return loaded and self._centred.loaded(state, stream)
+
+    def _load(self, data: NDArray[np.uint8], seq: int, partial: bool) -> bool:
         pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         return int(L.llama_state_seq_set_data_ext(self.handle, pointer, data.size, seq, int(partial))) != 0
+
+
+def _quantized(type_id: int) -> bool:
+    return any(v.id == type_id for t in CACHE_TYPES.values() if t.quantized for v in t.variants)

@@ -11,6 +11,9 @@ All numbers are little-endian::
     v      = the same; with v_trans (flash attention off): i32 type, u32 element size, u32 n_embd,
              then n_embd columns of n_cells elements
 
+A context whose K is stored without its constant (``quantize.centring``) saves the same with another header,
+which llama.cpp refuses: u32 ``CENTRED`` + seq_id, u32 id of the centring.
+
 The 12 bytes are there in models with two-dimensional positions (M-RoPE) or n-gram embeddings.
 MLA models have no V. A recurrent model has, after the parts or instead of them::
 
@@ -35,6 +38,7 @@ from quantize.cache_types import CACHE_TYPES, GgmlType
 from quantize.errors import StateError
 
 MAGIC = 0xAF143CD8
+CENTRED = 0x53544300
 HEADER_SIZE = 8
 CELL_SIZE = 12
 CELL_EXT_SIZE = 12
@@ -105,6 +109,8 @@ class SavedState:
     parts: tuple[Part, ...]
     recurrent_size: int
     """Bytes of a recurrent model's part, which ends the state; 0 for none."""
+    centring: int = 0
+    """Id of what its rows of K were stored without (``quantize.centring.with_id``); 0 for whole rows."""
 
     @property
     def n_cells(self) -> int:
@@ -147,21 +153,43 @@ def read_state(data: NDArray[np.uint8]) -> SavedState:
     """
     data = np.ascontiguousarray(data, dtype=np.uint8).reshape(-1)
     reader = _Reader(data)
-    magic, seq_id = reader.take(0, "<Ii")
-    if magic != MAGIC:
-        raise StateError("This is not a saved state of a sequence: its first bytes are wrong.")
+    seq_id, centring = _read_header(reader)
     if not 0 <= seq_id < MAX_STREAMS:
         raise StateError(f"The saved state belongs to sequence {seq_id}, which cannot be.")
     reader.seq_id = seq_id
     for parts, end in reader.all_parts(HEADER_SIZE, MAX_PARTS):
         if end == data.size:
-            return SavedState(data, seq_id, parts, 0)
+            return SavedState(data, seq_id, parts, 0, centring)
     for parts, end in reader.all_parts(HEADER_SIZE, MAX_PARTS - 1, shortest=True):
         if reader.recurrent(end) == data.size:
-            return SavedState(data, seq_id, parts, data.size - end)
+            return SavedState(data, seq_id, parts, data.size - end, centring)
     raise StateError(
         "The saved state is damaged or of a layout that Stretch does not know.", reader.furthest_problem
     )
+
+
+def _read_header(reader: _Reader) -> tuple[int, int]:
+    """Sequence and id of the centring."""
+    magic, word = reader.take(0, "<Ii")
+    if magic == MAGIC:
+        return word, 0
+    if magic & ~0xFF == CENTRED and word:
+        return magic & 0xFF, word & 0xFFFFFFFF
+    raise StateError("This is not a saved state of a sequence: its first bytes are wrong.")
+
+
+def write_header(data: NDArray[np.uint8], seq_id: int = 0, centring: int = 0) -> None:
+    """Write the first ``HEADER_SIZE`` bytes of a state."""
+    first, second = (CENTRED + seq_id, centring) if centring else (MAGIC, seq_id)
+    struct.pack_into("<II", data.data, 0, first, second)
+
+
+def centring_of(data: NDArray[np.uint8]) -> int:
+    """The id in the header of a state; 0 where it has none or is no state."""
+    if data.size < HEADER_SIZE:
+        return 0
+    magic, word = struct.unpack_from("<II", data.data, 0)
+    return int(word) if magic & ~0xFF == CENTRED else 0
 
 
 def write_part(

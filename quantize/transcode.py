@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from quantize import ggml
 from quantize.buffers import release
+from quantize.centring import Centring, Recentring, with_id
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.rotation import hadamard, rotation_k, rotation_v
@@ -37,6 +38,7 @@ from quantize.state import (
     RowShape,
     SavedState,
     part_size,
+    write_header,
     write_part,
     write_rows_header,
 )
@@ -106,6 +108,7 @@ def transcode(
     type_v: int,
     out: NDArray[np.uint8],
     *,
+    centring: Centring | None = None,
     flash_attention: bool = True,
     on_progress: Progress | None = None,
     n_threads: int = 0,
@@ -117,6 +120,7 @@ def transcode(
         type_k: ggml type id of K, as for ``Context``.
         type_v: ggml type id of V.
         out: exactly ``transcoded_size`` bytes, writeable.
+        centring: of the context that will load it (``Context.centring``), None if its K is stored whole.
         flash_attention: whether the context that will load it has flash attention (its V is
             stored the other way round without).
         n_threads: 0 takes one per core.
@@ -124,7 +128,8 @@ def transcode(
             afterwards (a file keeps its bytes), so only with a buffer from ``allocate``.
 
     Raises:
-        StateError: if the state cannot be transcoded or belongs to a model of another shape.
+        StateError: if the state cannot be transcoded or belongs to a model of another shape, or if what its
+            K was stored without is not known any more.
         CacheTypeError: if a type cannot hold these rows, or V is to be quantized without flash
             attention.
         ValueError: if ``out`` has another size.
@@ -134,13 +139,20 @@ def transcode(
     size = transcoded_size(state, geometry, type_k, type_v)
     if out.size != size or not out.flags.c_contiguous:
         raise ValueError(f"the transcoded state takes {size} bytes, the buffer has {out.size}")
-    out[:HEADER_SIZE] = state.data[:HEADER_SIZE]
+    before = with_id(state.centring)
+    write_header(out, state.seq_id, centring.id if centring is not None else 0)
     tensors: list[_Tensor] = []
     offset = HEADER_SIZE
-    for part, layers in zip(state.parts, geometry.parts, strict=True):
+    for index, (part, layers) in enumerate(zip(state.parts, geometry.parts, strict=True)):
         shapes = _shapes(layers, type_k, type_v)
         placed = write_part(state, part, out, offset, *shapes, v_trans=not flash_attention)
-        tensors += _tensors(part, placed, layers, geometry.first)
+        new = list(_tensors(part, placed, layers, geometry.first))
+        if before != centring:
+            positions = state.positions(index)
+            for layer, tensor in enumerate(new[: len(part.k)]):  # those of K come first
+                tensor.recentring = Recentring(index, layer, before, centring)
+                tensor.positions = positions
+        tensors += new
         offset += placed.size
     run = _Run(state.data, out, tensors, on_progress, consume)
     threads = n_threads or default_threads()
@@ -169,6 +181,10 @@ class _Tensor:
     turn: int
     """Size of the Hadamard blocks to apply, 0 for none."""
     cells_left: int
+    recentring: Recentring | None = None
+    """K lacks another constant before than after."""
+    positions: NDArray[np.int32] | None = None
+    """Of the cells, with ``recentring``."""
 
 
 def _shapes(layers: Sequence[LayerHeads], type_k: int, type_v: int) -> tuple[list[RowShape], list[RowShape]]:
@@ -260,13 +276,20 @@ class _Run:
                 source, target = tensor.source, tensor.target
                 if start == 0:
                     write_rows_header(self.out, target)
-                plain = source.type_id == target.type_id and not tensor.turn
+                plain = source.type_id == target.type_id and not tensor.turn and tensor.recentring is None
                 if plain and not source.n_columns and not target.n_columns:
                     _rows(self.out, target, start, end)[:] = _rows(self.data, source, start, end)
                 elif tensor.n_values:  # a layer can be without KV heads
                     chunk = values[: (end - start) * tensor.n_values]
                     self.read(tensor, start, end, chunk, raw)
-                    if tensor.turn:
+                    if tensor.recentring is not None and tensor.positions is not None:
+                        tensor.recentring.apply(
+                            chunk.reshape(end - start, -1),
+                            tensor.positions[start:end],
+                            source_turned=tensor.source_format.quantized,
+                            target_turned=tensor.target_format.quantized,
+                        )
+                    elif tensor.turn:
                         hadamard(chunk, tensor.turn, scratch_a, scratch_b)
                     self.write(tensor, start, end, chunk, raw)
                 self.finish(tensor, end - start)

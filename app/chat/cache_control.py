@@ -45,9 +45,10 @@ def bits(type_k: str, type_v: str) -> float:
 
 
 def presets(rows: Sequence[StretchRow]) -> list[tuple[str, str]]:
-    """The settings that the key cycles through: those of the stretch table that this model can use."""
+    """The settings that the key cycles through, in the order of the stretch table: those that this model
+    can use and that do not break it."""
     if rows:
-        found = [(row.type_k, row.type_v) for row in rows if not row.refused]
+        found = [(row.type_k, row.type_v) for row in rows if not row.refused and not row.loss.breaks]
         return list(dict.fromkeys(found))
     return [(pair.k.name, pair.v.name) for pair in PRESETS]
 
@@ -74,6 +75,7 @@ class CacheControl:
         self.kind = ""
         """What is under way: ``set``, ``undo``, ``reprefill`` or ``prune``."""
         self._sent = CacheState()
+        self._accepted = CacheState()
 
     def settled(self, state: CacheState) -> None:
         """The engine has this cache and nothing is wanted beyond it."""
@@ -103,7 +105,17 @@ class CacheControl:
             type_v=wanted.type_v if wanted.type_v != now.type_v else "",
             n_ctx=wanted.n_ctx if wanted.n_ctx != now.n_ctx else -1,
             tail=wanted.tail if wanted.tail != now.tail else KEEP_TAIL,
+            accept_loss=wanted == self._accepted,
         )
+
+    def accept(self, state: CacheState) -> None:
+        """Ask for ``state`` whatever it costs."""
+        self.wanted = self._accepted = state
+
+    @property
+    def sent(self) -> CacheState:
+        """What was asked for last."""
+        return self._sent
 
     def special(self, kind: str, id: int) -> bool:
         """Note that a change that is no wish (``kind``) is sent. False if something is under way."""

@@ -10,7 +10,7 @@ from app.chat.cache_control import CacheControl, CacheState, next_preset, preset
 from app.engine import protocol
 from app.engine.protocol import KEEP_TAIL
 from app.store.preferences import Scope
-from quantize.errors import StretchError
+from quantize.errors import BreaksModelError, StretchError
 
 if TYPE_CHECKING:
     from app.chat.session import Session
@@ -58,6 +58,12 @@ class CacheWishes:
         self._session.life.keep(self.control.now)
         if remember:
             self._remember(before)
+
+    def accept(self, state: CacheState) -> None:
+        """Take a setting that breaks the model: the person wants it."""
+        self.control.accept(state)
+        if self._session.loaded is not None:
+            self._send()
 
     def next_preset(self, step: int) -> None:
         """Go on to the next preset that this model can use. Keys pressed quickly add up."""
@@ -126,7 +132,12 @@ class CacheWishes:
         if not failed.id or failed.id != self.control.in_flight:
             return False
         self._session.prune.failed(self.control.kind)
+        asked = self.control.sent
         self.control.failed()
+        if failed.kind == BreaksModelError.__name__:
+            self._session.post(news.LossQuestion(f"{failed.message} {failed.hint}".strip(), asked))
+            self._session.announce_phase()
+            return True
         self._session.notify(f"{failed.message} {failed.hint}".strip(), "error")
         self._session.announce_phase()
         return True

@@ -13,6 +13,7 @@ from app.chat.messages import Action
 from app.lengths import parse_length
 from app.plain_text import one_line
 from app.store.settings import SETTINGS
+from models.stretch_row import StretchRow
 from quantize.errors import StretchError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ TAILS = (
     ("1024", ""),
 )
 """Windows that are offered behind ``/tail``."""
+
+
+def _reach(row: StretchRow) -> str:
+    return f"could reach {format.count(row.max_ctx)} tokens"
 
 
 class Commander:
@@ -119,7 +124,12 @@ class Commander:
         self._session.reprefill()
 
     def do_measure(self, args: str) -> None:
-        self._session.measuring.start()
+        if args.lower() == "model" or (not args and not self._session.page.messages):
+            self._session.measuring.of_model()
+        elif args:
+            raise UsageError(f"{args!r} cannot be measured.", "/measure, or /measure model.")
+        else:
+            self._session.measuring.start()
 
     def do_panel(self, args: str) -> None:
         self._app.chat.toggle_panel()
@@ -130,7 +140,7 @@ class Commander:
             self._session.notify("There are no figures yet.")
             return
         memory, first = status.memory, status.first_token_s
-        threads = ""
+        threads = f" with {status.n_threads} threads" if status.n_threads > 1 else ""
         if status.n_threads < status.most_threads:
             threads = f" with {status.n_threads} of {status.most_threads} threads (other programs are busy)"
         self._session.notify(
@@ -307,13 +317,15 @@ class Commander:
                 Candidate(
                     format.setting(row.type_k, row.type_v),
                     format.setting(row.type_k, row.type_v),
-                    row.refused or f"could reach {format.count(row.max_ctx)} tokens",
+                    row.refused or ", ".join(filter(None, (_reach(row), row.loss.words))),
                     runs=True,
                 )
                 for row in status.rows
             ]
         if name == "ctx":
             return [Candidate(str(n), format.count(n), runs=True) for n in (2048, 4096, 8192, 16384, 32768)]
+        if name == "measure":
+            return [Candidate("model", "model", "what each setting costs on this model", runs=True)]
         if name == "theme":
             return [Candidate(theme, theme, runs=True) for theme in sorted(self._app.available_themes)]
         if name == "set":

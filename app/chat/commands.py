@@ -46,7 +46,7 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("pin", "[TEXT]", "Keep a passage, or your last message, from being pruned", "Cache"),
     SlashCommand("undo", "", "Go back to the cache before the last change", "Cache", "f7"),
     SlashCommand("reprefill", "", "Read the conversation again, exactly", "Cache", "f8"),
-    SlashCommand("measure", "", "Measure what this chat would lose at the other settings", "Cache", "f9"),
+    SlashCommand("measure", "[model]", "Measure what this chat or the model loses elsewhere", "Cache", "f9"),
     SlashCommand("panel", "", "Fold or open the memory panel", "Cache", "ctrl+g"),
     SlashCommand("stats", "", "Write the engine's figures into the page", "Cache"),
     SlashCommand("new", "", "Begin a new conversation", "Conversation", "ctrl+n"),

@@ -31,13 +31,14 @@ class LoadPlan:
     repack: bool = True
     n_gpu_layers: int = 0
     adapt_threads: bool = True
+    measure_loss: bool = True
 
     @classmethod
     def of(cls, name: str, settings: Settings) -> LoadPlan:
         """The plan that the settings ask for."""
         cache = CacheState(settings.type_k, settings.type_v, settings.n_ctx, settings.tail)
         s = settings
-        return cls(name, cache, s.n_threads, s.repack, s.n_gpu_layers, s.adapt_threads)
+        return cls(name, cache, s.n_threads, s.repack, s.n_gpu_layers, s.adapt_threads, s.measure_loss)
 
     def command(self, id: int, path: Path) -> protocol.Load:
         """The command to the engine."""
@@ -53,6 +54,8 @@ class LoadPlan:
             self.repack,
             self.n_gpu_layers,
             self.adapt_threads,
+            self.measure_loss,
+            accept_loss=True,  # it was chosen once, and a line in the conversation says what it does
         )
 
 

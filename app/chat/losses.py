@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from models.stretch_row import StretchRow
+from quantize.lab.loss import Loss as ModelLoss
+
 Key = tuple[str, str, int]
 """Names of K and V, and the window."""
 
@@ -17,6 +20,14 @@ class Loss:
     """Mean KLD to f16 over the conversation's tokens, in nats."""
     top1: float
     """Share of the tokens after which the most likely next token is the same."""
+
+    def judged(self, floor: float = 0.0) -> ModelLoss:
+        """With a word for it.
+
+        Args:
+            floor: KLD that rounding alone makes on this model.
+        """
+        return ModelLoss(self.kld, self.top1, floor, measured=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,12 @@ class Losses:
 
 
 NOTHING = Losses()
+
+
+def row_loss(row: StretchRow, losses: Losses = NOTHING) -> ModelLoss:
+    """What a setting costs: on this conversation if that was measured, else on this model."""
+    own = losses.of(row.type_k, row.type_v, row.tail)
+    return own.judged(row.loss.floor) if own is not None else row.loss
 
 
 def kld_text(kld: float) -> str:

@@ -78,6 +78,17 @@ class Measuring:
         path = Path(session.loaded.model.path)
         self._task = asyncio.get_running_loop().create_task(self._run(path, wanted))
 
+    def of_model(self) -> None:
+        """Measure the model itself again, in the engine, as soon as it has nothing else to do.
+
+        Raises:
+            UsageError: if there is no model yet.
+        """
+        link = self._session.life.link
+        if self._session.loaded is None or not link.send(protocol.MeasureLoss(link.next_id())):
+            raise UsageError("There is no model to measure with yet.", "Wait until it is loaded.")
+        self._session.notify("What each setting costs on this model is measured while you do nothing.")
+
     def stop(self) -> bool:
         """End it. False if nothing was measured."""
         if self._task is None:
@@ -204,6 +215,7 @@ def prepare(path: Path, wanted: list[Key], n_tokens: int) -> tuple[Opening, Cand
         OutOfMemoryError: if not even f16 and one setting fit beside the engine.
     """
     from app.engine.threads import default_threads
+    from app.paths import calibrations_dir
     from models.candidates import candidates
     from models.memory import memory
     from models.plan import Planner
@@ -229,5 +241,6 @@ def prepare(path: Path, wanted: list[Key], n_tokens: int) -> tuple[Opening, Cand
         mla=planner.shape.mla,
         n_threads=default_threads(),
         repack=False,
+        calibrations=str(calibrations_dir()),
     )
     return opening, reference, fitting, room

@@ -14,6 +14,7 @@ from typing import Literal
 
 from textual.message import Message
 
+from app.chat.cache_control import CacheState
 from app.chat.losses import Losses
 from app.engine import protocol
 from app.engine.protocol import KEEP_TAIL
@@ -217,6 +218,15 @@ class CacheSwitched(Message):
     changed: protocol.CacheChanged
     went_up: bool
     """The new types have more bits than the old ones: precision that is gone stays gone."""
+
+
+@dataclass
+class LossQuestion(Message):
+    """A setting that was asked for breaks the model: ask whether it is meant."""
+
+    text: str
+    """What it does to the model, and what would do less."""
+    wanted: CacheState
 
 
 @dataclass

@@ -8,12 +8,13 @@ from textual.screen import Screen
 
 from app.chat import messages as news
 from app.chat.composer import Composer
-from app.chat.format import clip
+from app.chat.format import clip, setting
 from app.chat.guarded import Guarded
 from app.chat.header_line import HeaderLine
 from app.chat.messages import Action, Notice, Phase
 from app.chat.panel.memory_panel import MemoryPanel
 from app.chat.panel.panel_line import PanelLine
+from app.chat.screens.ask import Choice, Choose
 from app.chat.session import Session
 from app.chat.transcript.one_line import OneLine
 from app.chat.transcript.transcript import Transcript
@@ -90,6 +91,17 @@ class NewsBoard(Guarded, Screen[None]):
         self.panel.show_losses(message.losses)
         self.panel_line.show_losses(message.losses)
         self.show_keys()
+
+    def on_loss_question(self, message: news.LossQuestion) -> None:
+        def answered(key: str | None) -> None:
+            if key == "yes":
+                self.session.cache.accept(message.wanted)
+
+        wanted = message.wanted
+        name = setting(wanted.type_k, wanted.type_v, max(wanted.tail, 0))
+        no = Choice("no", "no", "the cache stays as it is")
+        yes = Choice("yes", "yes", f"{name} all the same")
+        self.app.push_screen(Choose(message.text, (no, yes)), answered)
 
     async def on_cache_switched(self, message: news.CacheSwitched) -> None:
         changed = message.changed

@@ -456,6 +456,8 @@ class Session:
         self.cache.loaded(loaded)
         self.life.keep(self.cache.now)
         self.post(news.ModelChanged(loaded))
+        if loaded.warning:
+            self.notify(loaded.warning, "warning", [Action("another cache", "/kv")])
         for note in loaded.model.notes:
             self.notify(note, once=True)
         if self.model in DEMONSTRATIONS and not self.page.messages and not self.store.count():

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from app.lab.experiment import Experiment, add_engine_options
 
 HELP = "Learn how a model's parked conversations become smallest."
+
+SINGLE = {"OPENBLAS_NUM_THREADS": "1"}
+"""For the child: the sums take a second a stretch, and BLAS threads that wait for each other on a busy
+machine ten times as long."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         StretchError: if the model or the text cannot be used.
     """
     from app import paths
-    from app.lab.status_line import StatusLine
+    from app.lab.status_line import Milestones, StatusLine
     from quantize.lab.process import LabProcess
     from quantize.lab.text import calibration_text, read_text
 
@@ -35,15 +40,18 @@ def run(args: argparse.Namespace) -> int:
     text = read_text(args.text) if args.text else calibration_text()
     directory = paths.private_dir(paths.calibrations_dir())
     job = {"job": "calibrate", "text": text, "directory": str(directory)}
-    line = StatusLine()
+    line, lines = StatusLine(), Milestones()
+    watched = sys.stderr.isatty()
     result: dict[str, Any] = {}
     try:
-        with LabProcess(experiment.opening, paths.log_dir() / "lab.log") as process:
+        with LabProcess(experiment.opening, paths.log_dir() / "lab.log", SINGLE) as process:
             for event in process.run(job):
-                if event["event"] == "progress":
+                if event["event"] != "progress":
+                    result = event
+                elif watched:
                     line.show(f"{experiment.name}: {event['what']}, {event['fraction']:.0%}")
                 else:
-                    result = event
+                    lines.show(f"{experiment.name}: {event['what']}", event["fraction"])
     finally:
         line.clear()
     if args.json:
@@ -59,6 +67,8 @@ def _readable(name: str, result: dict[str, Any]) -> str:
     lines = [
         f"{name} is calibrated with {count(result['n_tokens'])} tokens; "
         f"that takes {size(result['n_bytes'])} on the disk.",
+        f"KLD of a change that is none: {result['floor']:.5f} (the model's own rounding).",
+        "It is in every figure.",
         "",
         f"{'codec':<12} {'step':>6} {'smaller':>8} {'KLD':>8}",
     ]

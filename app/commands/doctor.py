@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         "machine": facts.machine(),
         "terminal": facts.terminal(),
         "places": facts.places(),
+        "threads": facts.threads(),
         "libraries": {"error": str(probed)} if isinstance(probed, EngineError) else probed,
     }
     if not args.json:
@@ -85,6 +86,7 @@ def _readable(report: dict[str, Any]) -> str:
             ],
         ),
         ("Engine", engine_rows(libraries)),
+        ("Threads", [(name or "cores", text) for name, text in report["threads"].items()]),
         ("Files", [(name, _file(place)) for name, place in report["places"].items()]),
     ]
     lines = []
@@ -98,14 +100,16 @@ def engine_rows(libraries: dict[str, Any]) -> list[tuple[str, str]]:
     if "error" in libraries:
         return [("problem", libraries["error"])]
     native, attention = libraries["native"], libraries["attention"]
+    kernel = attention["reason"]
+    if attention["ok"]:
+        apart = attention.get("apart")
+        place = f"as a device of its own: {apart}" if apart else "in llama.cpp's own threads"
+        kernel = f"{attention['isa']}, agrees with llama.cpp's, {place}"
     return [
         ("llama.cpp", libraries["engine"] + (", with GPU support" if libraries["gpu"] else "")),
         ("processor uses", ", ".join(libraries["cpu_features"])),
         ("native library", f"{native['isa']}, {native['path']}" if native["ok"] else native["reason"]),
-        (
-            "attention kernel",
-            f"{attention['isa']}, agrees with llama.cpp's" if attention["ok"] else attention["reason"],
-        ),
+        ("attention kernel", kernel),
     ]
 
 

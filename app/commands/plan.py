@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         return _on_hub(name, args, n_ctx, budget)
     header = read_model(path)
     planner = _planner(path, header, args)
-    return _print(args, n_ctx, budget, planner, header, display_name(path), str(path))
+    return _print(args, n_ctx, budget, planner, header, display_name(path), str(path), path)
 
 
 def _print(
@@ -102,12 +102,19 @@ def _print(
     header: Header,
     name: str,
     place: str,
+    path: Path | None = None,
 ) -> int:
     n_ctx = n_ctx or min(DEFAULT_N_CTX, planner.shape.n_ctx_train or DEFAULT_N_CTX)
     from quantize.native import attention
 
     tail = 0 if args.tail == AUTO_TAIL and not attention.expected() else args.tail
-    rows = planner.stretch_table(n_ctx=n_ctx, budget=budget.available, tail=tail)
+    from app import paths
+    from models.model_losses import losses_of
+
+    kernel = "own" if attention.expected() else "stock"
+    losses = losses_of(header, path, paths.calibrations_dir(), kernel=kernel)
+    table = planner.stretch_table(n_ctx=n_ctx, budget=budget.available, tail=tail)
+    rows = list(losses.with_losses(table))
     report = _Report(name, place, header, planner, n_ctx, budget, rows, exact=not args.header_only)
     if args.json:
         print(json.dumps(report.data(), ensure_ascii=False))
@@ -206,14 +213,16 @@ class _Report:
         *,
         exact: bool,
     ) -> None:
-        from quantize.cache_types import PRESETS
+        from quantize.cache_types import CachePair, cache_type
 
         self.name, self.place, self.header = name, place, header
         self.planner, self.n_ctx = planner, n_ctx
         self.budget, self.rows, self.exact = budget, rows, exact
         plans = [
-            planner.plan(p, n_ctx, tail=row.tail) if not row.refused else None
-            for p, row in zip(PRESETS, rows, strict=True)
+            planner.plan(CachePair(cache_type(r.type_k), cache_type(r.type_v)), n_ctx, tail=r.tail)
+            if not r.refused
+            else None
+            for r in rows
         ]
         self.plans: list[MemoryPlan | None] = plans
         self.first = next((p for p in plans if p is not None), None)
@@ -248,6 +257,7 @@ class _Report:
                     "max_ctx": row.max_ctx,
                     "max_ctx_memory": row.max_ctx_memory,
                     "limit": row.limit,
+                    "loss": row.loss.data(),
                     "refused": row.refused,
                 }
                 for row, plan in zip(self.rows, self.plans, strict=True)
@@ -266,12 +276,12 @@ class _Report:
         )
         facts = f"{one_line(shape.architecture, 40)}, {size(self.header.file_bytes)}, {trained}"
         out = [f"{bold}{one_line(self.name, 60)}{plain}  {facts}", *self._memory_lines()]
-        cells = [("cache", "per token", f"at {self.n_ctx:,}", "whole program", "reaches", "", "")]
+        cells = [("cache", "per token", f"at {self.n_ctx:,}", "whole program", "reaches", "loss", "", "")]
         longest = max((row.max_ctx for row in self.rows), default=0)
         for row, plan in zip(self.rows, self.plans, strict=True):
             name = label(row.type_k, row.type_v, row.tail)
             if row.refused or plan is None:
-                cells.append((name, "", "", "", "", "", row.refused))
+                cells.append((name, "", "", "", "", "", "", row.refused))
                 continue
             cells.append(
                 (
@@ -280,21 +290,24 @@ class _Report:
                     size(row.kv_bytes),
                     size(plan.total),
                     f"{row.max_ctx:,}" if row.max_ctx else "too large",
+                    _loss(row),
                     _bar(row.max_ctx, longest),
                     self._limit(row),
                 )
             )
-        widths = [max(len(c[i]) for c in cells) for i in range(6)]
-        bars = sum(widths) + 2 * 6 + max(len(c[6]) for c in cells) <= width
+        widths = [max(len(c[i]) for c in cells) for i in range(7)]
+        shown = max((len(c[7]) for c in cells if c[1]), default=0)
+        bars = sum(widths) + 2 * 7 + shown <= width
         out.append("")
         for i, cell in enumerate(cells):
             left = f"{cell[0]:<{widths[0]}}"
-            if cell[6] and not cell[1]:
-                out.append(f"{left}  {dim}{one_line(cell[6])}{plain}")
+            if cell[7] and not cell[1]:
+                out.append(f"{left}  {dim}{one_line(cell[7])}{plain}")
                 continue
             figures = "".join(f"  {cell[n]:>{widths[n]}}" for n in range(1, 5))
-            bar = f"  {mark}{cell[5]:<{widths[5]}}{plain}" if bars else ""
-            text = f"{left}{figures}{bar}  {dim}{cell[6]}{plain}"
+            figures += f"  {cell[5]:<{widths[5]}}"
+            bar = f"  {mark}{cell[6]:<{widths[6]}}{plain}" if bars else ""
+            text = f"{left}{figures}{bar}  {dim}{cell[7]}{plain}"
             out.append(f"{bold}{left}{figures}{plain}" if i == 0 else text.rstrip() if not colour else text)
         notes = (*self.planner.notes, *(self.first.unknown if self.first else ()))
         if notes:
@@ -321,6 +334,17 @@ class _Report:
             return "memory"
         beyond = "" if row.max_ctx_memory <= row.max_ctx else f", memory for {row.max_ctx_memory:,}"
         return f"trained length{beyond}"
+
+
+def _loss(row: StretchRow) -> str:
+    """``small loss, KLD 0.012``; ``small loss, KLD about 0.02`` while it is estimated."""
+    from quantize.lab.loss import kld_words
+
+    loss = row.loss
+    if not loss.known or (row.type_k, row.type_v) == ("f16", "f16"):
+        return "none" if loss.known else ""
+    about = "" if loss.measured else "about "
+    return f"{loss.verdict.words}, KLD {about}{kld_words(loss.kld)}"
 
 
 def _bar(value: int, longest: int) -> str:

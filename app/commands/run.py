@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.commands.chat import cache_pair, token_count, window
 from quantize.cache_types import AUTO_TAIL
-from quantize.errors import UsageError
+from quantize.errors import BreaksModelError, UsageError
 
 if TYPE_CHECKING:
     from app.engine.protocol import Load
@@ -18,6 +18,7 @@ HELP = "Print a reply, or run a script of messages and slash commands, without a
 EPILOG = """\
 A script holds one turn per line: a message, or a slash command (/kv q8_0/q4_0, /ctx 8192, /tail 256,
 /undo, /reprefill, /stats, /system TEXT, /set NAME VALUE, /regenerate, /continue, /edit TEXT, /new).
+A cache that breaks the model is refused, unless the line ends with the word anyway (--kv: --anyway).
 With --json each
 turn prints one JSON object: {"event": "reply" | "kv" | "stats" | "note" | "error", ...}.
 """
@@ -57,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=AUTO_TAIL,
         help="newest tokens that stay exact: 256, off, auto (default)",
     )
+    cache.add_argument(
+        "--anyway", action="store_true", help="take the types of --kv even if they break this model"
+    )
     cache.add_argument("--no-repack", action="store_true", help="no second, faster copy of the weights")
     cache.add_argument(
         "--threads", metavar="N", type=_natural, default=0, help="most threads; 0 takes the cores"
@@ -89,10 +93,13 @@ def run(args: argparse.Namespace) -> int:
     )
     report = JsonReport() if args.json else PlainReport(echo=args.script is not None)
     load = _load(args, str(resolve(args.model, paths.models_dir())))
-    with Runner(paths.log_path(), load, sampling, args.system, args.on_full, report) as runner:
-        if args.script is None:
-            return 0 if runner.say(next(iter(lines))) else 1
-        return 0 if runner.run(lines) else 1
+    try:
+        with Runner(paths.log_path(), load, sampling, args.system, args.on_full, report) as runner:
+            if args.script is None:
+                return 0 if runner.say(next(iter(lines))) else 1
+            return 0 if runner.run(lines) else 1
+    except BreaksModelError as error:
+        raise BreaksModelError(error.message, "To have it all the same, add --anyway.") from None
 
 
 def _load(args: argparse.Namespace, path: str) -> Load:
@@ -108,6 +115,7 @@ def _load(args: argparse.Namespace, path: str) -> Load:
         args.tail,
         args.threads,
         repack=not args.no_repack,
+        accept_loss=args.anyway,
         adapt_threads=args.seed < 0,  # another number rounds otherwise, and then other words are drawn
     )
 

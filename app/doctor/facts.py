@@ -30,6 +30,7 @@ def machine() -> dict[str, Any]:
     """The operating system, the processor and the memory."""
     import psutil
 
+    from app.engine.cores import processor_name
     from models.memory import memory
 
     ram = memory()
@@ -45,15 +46,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def processor_name() -> str:
-    """The processor's name as the system gives it, or its architecture."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def threads() -> dict[str, str]:
+    """With how many threads the models compute, by the name of the file, and the cores under an empty one."""
+    from app.engine.thread_book import ThreadBook
+
+    book = ThreadBook(paths.cache_dir() / "threads")
+    found = {"": f"{book.cores.words}: {book.cores.usual} until measured"}
+    for each in book.all():
+        choice = each.choice(book.cores)
+        kernel = "" if each.kernel == "own" else " (stock kernel)"
+        found[each.model + kernel] = f"{choice.writing} write, {choice.reading} read. {choice.why}"
+    return found
 
 
 def places() -> dict[str, dict[str, Any]]:

@@ -93,6 +93,6 @@ def main() -> None:
             "path": str(status.path) if status.path else "",
             "isa": status.isa,
         },
-        "attention": {"ok": kernel.ok, "reason": kernel.reason, "isa": kernel.isa},
+        "attention": {"ok": kernel.ok, "reason": kernel.reason, "isa": kernel.isa, "apart": kernel.apart},
     }
     print(json.dumps(found), flush=True)

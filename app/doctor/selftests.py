@@ -135,7 +135,7 @@ class _Talk:
             raise EngineError("No model could be loaded.")
         stock = [t.name for t in CACHE_TYPES.values() if not t.native]
         for name in (*stock, "f16"):
-            changed = self._do(lambda id, name=name: SetCache(id, name, name), CacheChanged)  # type: ignore[misc]
+            changed = self._do(lambda id, name=name: SetCache(id, name, name, accept_loss=True), CacheChanged)  # type: ignore[misc]
             if (changed.type_k, changed.type_v) != (name, name):
                 raise EngineError(f"The cache is {changed.type_k}/{changed.type_v} instead of {name}.")
             if changed.reprefilled:

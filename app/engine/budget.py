@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 import psutil
 
@@ -12,9 +13,11 @@ from app.engine.cache import Cache, CacheSettings
 from app.engine.native import NO_NATIVE, Native
 from app.engine.protocol import MemoryFigures
 from models.memory import memory, read_size
+from models.model_losses import ModelLosses
 from models.plan import Planner, StretchRow
 from quantize.cache_types import PRESETS, CachePair, cache_type
 from quantize.errors import OutOfMemoryError
+from quantize.lab.loss import UNKNOWN, Loss
 
 LIMIT_VARIABLE = "STRETCH_RAM_LIMIT"
 """Environment variable: bytes (``2G``, ``512M``) that the engine's process may take at most, as if the
@@ -54,19 +57,28 @@ class Process:
 class Budget:
     """Answers whether something fits, for one model."""
 
-    def __init__(self, planner: Planner, process: Process, native: Native = NO_NATIVE) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        process: Process,
+        native: Native = NO_NATIVE,
+        losses: ModelLosses | None = None,
+    ) -> None:
         self.planner = planner
         self.native = native
         self.windows = native.kernel
         """Whether there can be exact windows; they are counted then."""
         self._presets = [p for p in PRESETS if native.types or not (p.k.native or p.v.native)]
         self._process = process
+        self.losses = losses
+        self.beside = 0
+        """Bytes that are taken for a while by something that is no part of the cache."""
 
     # ------------------------------------------------------------------ what there is
 
     def total(self) -> int:
         """Bytes that the engine's whole process may take, what it holds now included."""
-        return whole_budget(self._process, self.planner.weights.mapped)
+        return whole_budget(self._process, self.planner.weights.mapped) - self.beside
 
     def free(self, present: CacheSettings) -> int:
         """Bytes that it may still take beside a context of the ``present`` settings."""
@@ -131,15 +143,27 @@ class Budget:
         return OutOfMemoryError(sentence, f"What fits: {'; '.join(fits)}.")
 
     def rows(self, settings: CacheSettings) -> tuple[StretchRow, ...]:
-        """The stretch table; the present setting has a row too."""
+        """The stretch table in the order of loss; the present setting has a row too."""
         pairs = self._presets if settings.pair in self._presets else [settings.pair, *self._presets]
         total = self.total()
-        return tuple(self._row(pair, settings, total) for pair in pairs)
+        rows = [self._row(pair, settings, total) for pair in pairs]
+        return tuple(rows) if self.losses is None else self.losses.with_losses(rows)
 
     def without_window(self, row: StretchRow, settings: CacheSettings) -> StretchRow:
         """The row of the same types if no token is kept exactly."""
         pair = CachePair(cache_type(row.type_k), cache_type(row.type_v))
-        return self.planner.row(pair, n_ctx=settings.n_ctx, budget=self.total())
+        found = self.planner.row(pair, n_ctx=settings.n_ctx, budget=self.total())
+        return replace(found, loss=self.loss(pair, 0))
+
+    def loss(self, pair: CachePair, tail: int) -> Loss:
+        """What a setting costs on this model."""
+        return UNKNOWN if self.losses is None else self.losses.of(pair, tail)
+
+    def warning(self, settings: CacheSettings) -> str:
+        """Why these settings must not be taken unasked, and what to take instead; empty if they may."""
+        if self.losses is None or not self.loss(settings.pair, settings.tail).breaks:
+            return ""
+        return self.losses.warning(settings.pair, settings.tail, self.rows(settings))
 
     def _row(self, pair: CachePair, settings: CacheSettings, total: int) -> StretchRow:
         tail = pair.tail(settings.tail_wish, settings.n_ctx) if self.windows else 0

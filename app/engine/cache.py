@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +15,10 @@ from app.engine.native import Native
 from app.engine.threads import Threads
 from app.engine.words import label
 from models.geometry import Shape
-from quantize.cache_types import AUTO_TAIL, CachePair, cache_type
-from quantize.errors import CacheTypeError, EngineError, StateError
+from quantize.cache_types import AUTO_TAIL, SINKS, CachePair, cache_type
+from quantize.centring import Centring
+from quantize.centring_store import CentringStore
+from quantize.errors import CacheTypeError, EngineError, StateError, StretchError
 from quantize.llama import Context
 from quantize.native import attention
 from quantize.native.tail import Tail
@@ -106,9 +108,16 @@ class CacheMaker:
     """Opens caches for one model."""
 
     def __init__(
-        self, loaded: LoadedModel, shape: Shape, log: EngineLog, threads: Threads, native: Native
+        self,
+        loaded: LoadedModel,
+        shape: Shape,
+        log: EngineLog,
+        threads: Threads,
+        native: Native,
+        centrings: CentringStore,
     ) -> None:
         self.shape = shape
+        self.centrings = centrings
         self._native = native
         self._layout = layout_of(shape)
         self._refused_windows: dict[tuple[str, str], str] = {}
@@ -164,6 +173,10 @@ class CacheMaker:
         """
         return settings.pair.type_ids(*self._head_dims())
 
+    def centring(self, settings: CacheSettings) -> Centring | None:
+        """What a cache with these settings stores K without."""
+        return self._loaded.model.centring_for(self.type_ids(settings)[0])
+
     def _head_dims(self) -> tuple[set[int], set[int]]:
         layers = (*self.shape.base, *self.shape.sliding)
         return {h.head_dim_k for h in layers} or {256}, {h.head_dim_v for h in layers} or {256}
@@ -176,7 +189,10 @@ class CacheMaker:
             CacheTypeError: if a type does not fit.
         """
         type_k, type_v = self.type_ids(settings)
-        tail = Tail(settings.tail) if settings.tail else None
+        if settings.pair.k.quantized and not self.centrings.calibrated:
+            with suppress(StretchError):  # else with what the weights tell
+                self.centrings.calibrate()
+        tail = Tail(settings.tail, SINKS) if settings.tail else None
         self._log.begin_context()
         with tail or nullcontext():
             context = Context(

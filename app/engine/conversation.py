@@ -19,11 +19,13 @@ from app.engine.threads import Threads
 from app.engine.vocabulary import Vocabulary
 from app.engine.window import WindowMarks
 from quantize.errors import EngineError
-from quantize.llama import Context
+from quantize.llama import LOST_CONSTANT, Context
 
 PROGRESS_SECONDS = 0.12
 
 DONE, NO_ROOM, ABORTED = 0, 1, 2
+
+READ_AGAIN = "The cache could not be read any more: the conversation was read again from its text."
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Conversation:
         self.pace = pace
         self._n_swa = n_swa
         self._goal = 0
+        self._lost = False
         self._checkpoints = Checkpoints(cache.context.model)
         self._marks = marks
         self._use(cache.context)
@@ -175,6 +178,23 @@ class Conversation:
         elif taken < 0:
             del self.tokens[self.context.last_position() + 1 :]
 
+    def _lose(self, n_needed: int) -> None:
+        """The constant of some row could not be put back (``LOST_CONSTANT``): what the cache holds is worth
+        nothing. Empty it, so that ``n_needed`` tokens are read again.
+
+        Raises:
+            EngineError: if they do not fit without what was pruned, or if it is the second time in a reply.
+        """
+        self.forget()
+        if self._lost:
+            raise EngineError("The cache could not be read any more.", "Choose another cache type.")
+        self._lost = True
+        if n_needed > self.n_ctx:
+            raise EngineError(
+                "The cache could not be read any more, and the whole conversation does not fit into it.",
+                "Choose a longer context, or a cache type with fewer bits.",
+            )
+
     # ------------------------------------------------------------------ reading
 
     def read(self, id: int, wanted: list[int], n_cached: int, *, logits: bool = True) -> bool:
@@ -215,6 +235,10 @@ class Conversation:
             now = perf_counter()
             if code == DONE:
                 self.tokens += batch
+            elif code == LOST_CONSTANT:
+                self._lose(len(wanted))
+                first, total, n_cached = 0, len(wanted), 0
+                continue
             else:
                 self._synchronize(batch)
                 if code == ABORTED:
@@ -240,6 +264,7 @@ class Conversation:
         The prompt must fit. Stopping while reading gives a ``Finished`` without text.
         """
         began = perf_counter()
+        self._lost = False
         wanted, n_same = self._prompts.reuse(self.tokens, prompt.tokens)
         if n_same == len(self.tokens) < len(wanted):  # what follows may be said differently
             self._checkpoints.save(self.context, n_same)
@@ -254,6 +279,8 @@ class Conversation:
             sampler.accept(wanted)
             writer = _Writer(self, id, sampler, sampling.max_tokens, stop_strings)
             text, reason = writer.write(prompt.opening) if complete else ("", "stopped")
+            if self._lost:
+                n_cached, notes = 0, (*notes, READ_AGAIN)
             self.speeds.first_token_s = writer.first_token_at - began if writer.first_token_at else 0.0
             return Finished(
                 id,
@@ -332,6 +359,12 @@ class _Writer:
                 return "context"
             threads.watch(conversation.context)
             code = conversation.context.decode_one(token, len(tokens))
+            if code == LOST_CONSTANT:
+                wanted = [*tokens, token]
+                conversation._lose(len(wanted))
+                if not conversation.read(self._id, wanted, 0):
+                    return "stopped"
+                continue
             if code != DONE:
                 conversation._synchronize([])
                 if code == ABORTED:

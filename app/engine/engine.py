@@ -13,6 +13,8 @@ from app.engine.native import Native
 from app.engine.outbox import Outbox
 from app.engine.protocol import (
     Ask,
+    CacheChanged,
+    CachePreview,
     Command,
     CountTokens,
     Failed,
@@ -21,6 +23,7 @@ from app.engine.protocol import (
     Load,
     Loaded,
     LoadProgress,
+    MeasureLoss,
     MemoryFigures,
     Park,
     PruneCache,
@@ -34,10 +37,13 @@ from app.engine.protocol import (
 )
 from app.engine.session import LoadPlan, Session, judge, open_session
 from models.memory import memory
+from quantize.cache_types import CachePair, cache_type
 from quantize.errors import EngineError, StretchError
+from quantize.lab.setting import Setting
 
 STATUS_SECONDS = 0.5
 ASK_ONLY: Kinds = (Ask,)
+COMPUTING: Kinds = (Load, Generate, SetCache, UndoCache, PruneCache)
 
 
 class Engine:
@@ -56,9 +62,9 @@ class Engine:
 
     def run(self) -> None:
         """Do commands until ``Shutdown``."""
-        while not isinstance(command := self._inbox.next(), Shutdown):
+        while not isinstance(command := self._next(), Shutdown):
             threads = self._session.threads if self._session is not None else None
-            if isinstance(command, Load | Generate | SetCache | UndoCache | PruneCache):
+            if isinstance(command, COMPUTING):
                 self._busy.set()
                 if threads is not None:
                     threads.begin()
@@ -68,12 +74,34 @@ class Engine:
                 self._do(command)
             finally:
                 self._inbox.done()
+            preview = isinstance(command, SetCache | PruneCache) and command.preview
+            if isinstance(command, COMPUTING) and not preview and self._session is not None:
+                self._session.own.touched()
             if self._busy.is_set() and self._session is not None:
                 self._session.threads.end()
             if self._busy.is_set():
                 self._busy.clear()
                 self._outbox.send(self._status(0))
         self._close()
+
+    def _next(self) -> Command:
+        """The next command. Until it arrives, what the cache settings cost is measured."""
+        while (session := self._session) is not None:
+            pause = session.own.pause(session.cache.settings)
+            if pause is None or self._inbox.wait(pause):
+                break
+            if not self._inbox.calm(self._answer):
+                break
+            try:
+                news = session.own.step(session.cache.settings)
+            finally:
+                self._inbox.engaged()
+            if news:
+                self._outbox.send(self._status(0))
+        return self._inbox.next()
+
+    def _answer(self, command: Ask) -> None:
+        self._outbox.send(self._status(command.id))
 
     def _do(self, command: Command) -> None:
         """Do one command; whatever goes wrong is its closing event."""
@@ -84,17 +112,19 @@ class Engine:
                 case Generate():
                     self._generate(command)
                 case SetCache():
-                    switcher = self._require().switcher
-                    self._outbox.send(
-                        switcher.preview(command) if command.preview else switcher.change(command)
-                    )
+                    self._outbox.send(self._set_cache(command))
                 case PruneCache():
+                    self._require().own.release()
                     pruner = self._require().pruner
                     self._outbox.send(pruner.preview(command) if command.preview else pruner.prune(command))
                 case UndoCache():
+                    self._require().own.release()
                     self._outbox.send(self._require().switcher.undo(command.id))
                 case SetThreads():
                     self._require().set_threads(command.n_threads, adapt=command.adapt_threads)
+                    self._outbox.send(self._status(command.id))
+                case MeasureLoss():
+                    self._require().own.repeat()
                     self._outbox.send(self._status(command.id))
                 case Ask():
                     self._outbox.send(self._status(command.id))
@@ -132,10 +162,23 @@ class Engine:
 
     # ------------------------------------------------------------------ commands
 
+    def _set_cache(self, command: SetCache) -> CachePreview | CacheChanged:
+        session = self._require()
+        if not command.preview:
+            session.own.release()
+            return session.switcher.change(command)
+        preview = session.switcher.preview(command)
+        if not preview.loss.measured:
+            pair = CachePair(cache_type(preview.type_k), cache_type(preview.type_v))
+            session.own.want(Setting(pair, preview.tail))
+        return preview
+
     def _load(self, command: Load) -> None:
         began = perf_counter()
         plan = judge(command, self._process, self._native)
         old = self._session
+        if old is not None:
+            old.own.close()
         if old is not None and not self._fits_beside(plan, old):
             self._close()
         try:
@@ -158,6 +201,7 @@ class Engine:
                 s.n_ctx,
                 perf_counter() - began,
                 s.tail_wish,
+                session.budget.warning(s),
             )
         )
 
@@ -236,4 +280,7 @@ class Engine:
             session.conversation.n_gone,
             session.threads.now,
             session.threads.most,
+            session.own.fraction(settings),
+            session.threads.most_reading,
+            session.threads.why,
         )

@@ -59,7 +59,8 @@ def _longer(needed: int, session: Session) -> list[FullOption]:
 
 
 def _smaller(needed: int, session: Session) -> list[FullOption]:
-    """Cache types that fit where the present ones do not, the most precise first."""
+    """Cache types that fit where the present ones do not, the least loss first. What breaks the model is
+    not among them."""
     now = session.cache.settings
     planner = session.budget.planner
     present = planner.bytes_per_token(now.pair)
@@ -67,16 +68,16 @@ def _smaller(needed: int, session: Session) -> list[FullOption]:
     for wished in session.budget.rows(now):
         tight = wished.tail and wished.max_ctx < needed
         row = session.budget.without_window(wished, now) if tight else wished
-        if row.refused or row.max_ctx < needed or row.bytes_per_token >= present:
+        if row.refused or row.max_ctx < needed or row.bytes_per_token >= present or row.loss.breaks:
             continue
         n_ctx = min(row.max_ctx, max(round_up(needed), now.n_ctx * GROWTH))
         bits = row.bytes_per_token / present
+        loss = row.loss.sentence or "a loss that is not known"
         options.append(
             FullOption(
                 "smaller",
                 f"Store the cache as {words.label(row.type_k, row.type_v, row.tail)} and lengthen the "
-                f"context to {words.tokens(n_ctx)}: each token takes {bits:.0%} of the memory, with less "
-                "precision.",
+                f"context to {words.tokens(n_ctx)}: each token takes {bits:.0%} of the memory, {loss}.",
                 row.type_k,
                 row.type_v,
                 n_ctx,

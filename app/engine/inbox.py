@@ -38,6 +38,8 @@ class Inbox:
     def __init__(self, on_bad_line: Callable[[EngineError], None]) -> None:
         self.stop_flag = StopFlag()
         """Set while the present command is to stop; llama.cpp looks at it."""
+        self.arrival = StopFlag()
+        """Set when a command arrives: it interrupts what is done for want of one."""
         self.closing = False
         """``Shutdown`` has arrived."""
         self._on_bad_line = on_bad_line
@@ -46,6 +48,7 @@ class Inbox:
         self._arrived = 0
         self._stopped = 0  # everything that arrived up to here is stopped
         self._present = 0
+        self._answer: Callable[[Ask], None] | None = None
 
     def listen(self, stream: BinaryIO) -> None:
         """Read ``stream`` in a thread. When it ends the parent is gone, and the process ends with it."""
@@ -67,6 +70,11 @@ class Inbox:
     def put(self, command: Command) -> None:
         """Take one command in."""
         with self._changed:
+            answer = self._answer if not self._waiting else None
+        if answer is not None and isinstance(command, Ask):
+            answer(command)
+            return
+        with self._changed:
             self._arrived += 1
             if isinstance(command, Stop | Shutdown):
                 self._stopped = self._arrived
@@ -76,7 +84,32 @@ class Inbox:
                 self.closing = True
             if not isinstance(command, Stop):
                 self._waiting.append((self._arrived, command))
+            self.arrival.set()
             self._changed.notify()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a command waits, now or within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._waiting), seconds)
+
+    def calm(self, answer: Callable[[Ask], None]) -> bool:
+        """Whether no command waits; ``arrival`` is then set by the next one.
+
+        Args:
+            answer: gives figures meanwhile, from the thread that reads the commands: they are asked for every
+                two seconds, and what is done for want of a command would never come to an end.
+        """
+        with self._changed:
+            if self._waiting:
+                return False
+            self.arrival.clear()
+            self._answer = answer
+            return True
+
+    def engaged(self) -> None:
+        """What was done for want of a command has ended or was interrupted."""
+        with self._changed:
+            self._answer = None
 
     def next(self) -> Command:
         """Wait for the next command and make it the present one. ``done`` ends it."""

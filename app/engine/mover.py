@@ -21,6 +21,8 @@ from app.engine.needs import Needs
 from app.engine.prompt import common_prefix
 from app.engine.pruned import Pruned
 from app.engine.window import WindowKeeper, window_of
+from quantize import ggml
+from quantize.centring import Centring, with_id
 from quantize.errors import EngineError, StretchError
 from quantize.native.window import Filling, Window
 from quantize.prune.merge import merged
@@ -121,6 +123,7 @@ class Mover:
         n_same = common_prefix(kept.tokens, conversation.tokens)
         now = states.save(self.cache.context, states.in_memory)
         window = window_of(cache, self._maker)
+        before = self._recentred(before, cache.context.centring)
         whole = merged(read_state(before), read_state(now), n_same)
         cache.context.clear()
         if not cache.context.load_state(whole):
@@ -196,10 +199,11 @@ class Mover:
         *,
         consume: bool,
     ) -> NDArray[np.uint8]:
-        if wanted.types == self.cache.settings.types:
-            return data
         type_k, type_v = self._maker.type_ids(wanted)
+        centring = self._maker.centring(wanted)
         state: SavedState = read_state(data)
+        if wanted.types == self.cache.settings.types and with_id(state.centring) == centring:
+            return data
         out = room(transcoded_size(state, self._geometry, type_k, type_v))
         whole = transcode(
             state,
@@ -207,6 +211,7 @@ class Mover:
             type_k,
             type_v,
             out,
+            centring=centring,
             on_progress=lambda _done, _total: not self._inbox.stopped,
             consume=consume,
         )
@@ -215,7 +220,21 @@ class Mover:
         filling.write_into(read_state(out))
         if exact is not None and exact.state is not None:
             n_exact = exact.n_exact(self._conversation.tokens)
-            put_exact_rows(out, exact.state, n_exact)
+            kept = self._recentred(exact.state, centring)
+            put_exact_rows(out, kept, n_exact)
+        return out
+
+    def _recentred(self, data: NDArray[np.uint8], centring: Centring | None) -> NDArray[np.uint8]:
+        """A state with K that lacks what ``centring`` says: the same, unless the model was calibrated
+        since."""
+        state = read_state(data)
+        if with_id(state.centring) == centring or not state.n_cells:
+            return data
+        types = state.parts[0].k[0].type_id, state.parts[0].v[0].type_id
+        if not ggml.row_format(types[0]).quantized:
+            return data  # its rows are whole whatever the model's are
+        out = states.in_memory(transcoded_size(state, self._geometry, *types))
+        transcode(state, self._geometry, *types, out, centring=centring)
         return out
 
     def _open_with(self, settings: CacheSettings, data: NDArray[np.uint8], filling: Filling) -> Cache:
@@ -226,6 +245,7 @@ class Mover:
         """
         cache = self._maker.open(settings)
         try:
+            data = self._recentred(data, cache.context.centring)
             taken = cache.context.load_state(data)
             if not taken or cache.context.last_position() != len(self._conversation.tokens) - 1:
                 raise EngineError("llama.cpp refused the transcoded state.", "The cache is as it was before.")

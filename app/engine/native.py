@@ -34,7 +34,8 @@ def prepare(log: EngineLog) -> Native:
     """Register types and kernel, before the first context. What cannot be is said in the log and
     llama.cpp stays as it is; ``STRETCH_KERNEL=stock`` leaves its attention alone."""
     types = native.register_types()
-    found = Native(types.reason, attention.enable().reason)
+    kernel = attention.enable()
+    found = Native(types.reason, kernel.reason)
     log.write(f"info native library: {types.isa or 'not loaded'}, types {types.reason or 'registered'}")
-    log.write(f"info attention kernel: {found.kernel_reason or 'own'}")
+    log.write(f"info attention kernel: {found.kernel_reason or kernel.apart or 'in the CPU backend'}")
     return found

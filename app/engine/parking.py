@@ -238,7 +238,7 @@ class Parking:
                 )
             types = self._maker.type_ids(cache.settings)
             try:
-                state = unpark(reader, self.facts(), *types, states.in_memory)
+                state = unpark(reader, self.facts(), *types, states.in_memory, cache.context.centring)
             except BeginningError as error:
                 with contextlib.suppress(OSError):  # so that it is made again
                     error.path.unlink()

@@ -46,7 +46,7 @@ from quantize.prune.window import carry
 from quantize.state import SavedState, read_state
 
 N_PROBE = 32
-"""Newest tokens on which the loss is measured; they stay whole in every prune."""
+"""Newest tokens on which the loss is measured, as far as they stay whole."""
 
 STRIP = 160
 """Parts of the strip."""

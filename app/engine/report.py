@@ -30,6 +30,9 @@ class Report(Protocol):
 
     def note(self, sentence: str) -> None: ...
 
+    def warning(self, sentence: str) -> None:
+        """Something that must not be overlooked: it is on standard error in every form."""
+
     def error(self, error: StretchError) -> None: ...
 
 
@@ -99,6 +102,8 @@ class JsonReport:
             generate_tps=round(status.generate_tps, 3),
             n_threads=status.n_threads,
             most_threads=status.most_threads,
+            reading_threads=status.reading_threads,
+            threads_why=status.threads_why,
             can_undo=status.can_undo,
             rows=[
                 {
@@ -108,6 +113,7 @@ class JsonReport:
                     "kv_bytes": row.kv_bytes,
                     "max_ctx": row.max_ctx,
                     "limit": row.limit,
+                    "loss": row.loss.data(),
                 }
                 for row in status.rows
             ],
@@ -115,6 +121,10 @@ class JsonReport:
 
     def note(self, sentence: str) -> None:
         self._print("note", message=sentence)
+
+    def warning(self, sentence: str) -> None:
+        self.note(sentence)
+        print(one_line(sentence), file=sys.stderr)
 
     def error(self, error: StretchError) -> None:
         self._print("error", message=error.message, hint=error.hint, kind=type(error).__name__)
@@ -193,9 +203,13 @@ class PlainReport:
         )
         for row in status.rows:
             reach = row.refused or f"up to {row.max_ctx:,} tokens (limit: {row.limit})"
-            self._say(f"  {words.label(row.type_k, row.type_v, row.tail)}: {reach}")
+            loss = f"; {row.loss.sentence}" if row.loss.known and not row.refused else ""
+            self._say(f"  {words.label(row.type_k, row.type_v, row.tail)}: {reach}{loss}")
 
     def note(self, sentence: str) -> None:
+        self._say(sentence)
+
+    def warning(self, sentence: str) -> None:
         self._say(sentence)
 
     def error(self, error: StretchError) -> None:

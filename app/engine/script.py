@@ -65,6 +65,8 @@ class Runner:
         load = self._load
         command = replace(load, id=self._dialogue.next_id())
         loaded = self._dialogue.ask(command, Loaded)
+        if loaded.warning:
+            self._report.warning(loaded.warning)
         for note in loaded.model.notes:
             self._report.note(note)
 
@@ -78,7 +80,10 @@ class Runner:
             type_k=changed.type_k,
             type_v=changed.type_v,
             tail=changed.tail_wish,
+            accept_loss=True,
         )
+        if changed.warning:
+            self._report.warning(changed.warning)
         self._report.changed(changed)
 
     def run(self, lines: Iterable[str]) -> bool:

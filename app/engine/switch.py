@@ -18,13 +18,15 @@ from app.engine.protocol import KEEP_TAIL, CacheChanged, CachePreview, SetCache
 from app.engine.switch_words import changed, no_change, preview, refused
 from app.engine.window import window_of
 from models.plan import round_up
-from quantize.cache_types import cache_type
+from quantize.cache_types import CACHE_TYPES, CachePair, CacheType, cache_type
 from quantize.errors import (
+    BreaksModelError,
     CacheTypeError,
     ContextFullError,
     EngineError,
     OutOfMemoryError,
 )
+from quantize.lab.loss import Loss
 from quantize.llama import trim_heap
 
 
@@ -143,7 +145,21 @@ class Switcher:
             needs.fits,
             sentence,
             self._budget.max_ctx(wanted),
+            self._budget.loss(wanted.pair, wanted.tail),
+            self._warning(wanted),
+            tuple(self._beside(wanted, t, wanted.pair.v) for t in CACHE_TYPES.values()),
+            tuple(self._beside(wanted, wanted.pair.k, t) for t in CACHE_TYPES.values()),
         )
+
+    def _beside(self, wanted: CacheSettings, k: CacheType, v: CacheType) -> Loss:
+        """What ``wanted`` would cost with these types."""
+        pair = CachePair(k, v)
+        return self._budget.loss(pair, pair.tail(wanted.tail_wish, wanted.n_ctx) if wanted.tail else 0)
+
+    def _warning(self, wanted: CacheSettings) -> str:
+        """Why ``wanted`` has to be asked for explicitly; empty for what is in use already."""
+        now = self.cache.settings
+        return self._budget.warning(wanted) if (wanted.types, wanted.tail) != (now.types, now.tail) else ""
 
     # ------------------------------------------------------------------ doing it
 
@@ -151,6 +167,7 @@ class Switcher:
         """Change the cache as ``command`` asks.
 
         Raises:
+            BreaksModelError: if it breaks the model and that was not accepted.
             StretchError: if it cannot be done; the old cache is there as before, or (if it had to
                 be freed and could not be made again) an empty one that the conversation refills.
         """
@@ -160,6 +177,8 @@ class Switcher:
         if replace(wanted, tail_wish=now.tail_wish) == now and not command.reprefill:
             self.cache.settings = wanted  # what is wished for other types may be another
             return self._changed(command.id, self.cache, 0.0, False, no_change(now, wanted))
+        if not command.accept_loss and (warning := self._warning(wanted)):
+            raise BreaksModelError(warning)
         conversation = self._conversation
         exact = None if reprefill else self.history.exact(wanted, conversation.tokens, conversation.pruned)
         return self._run(command.id, wanted, reprefill, exact, remember=True)
@@ -235,7 +254,8 @@ class Switcher:
             self.history.pop()
         seconds = perf_counter() - began
         read_again = reprefill and bool(tokens)
-        said = changed(old, self.cache, len(tokens), read_again, n_exact, self._mover.n_window)
+        loss = self._budget.loss(self.cache.settings.pair, self.cache.settings.tail)
+        said = changed(old, self.cache, len(tokens), read_again, n_exact, self._mover.n_window, loss)
         return self._changed(id, old, seconds, read_again, said)
 
     # ------------------------------------------------------------------ small things
@@ -264,6 +284,7 @@ class Switcher:
             len(self.history) > 0,
             sentence,
             now.settings.tail_wish,
+            self._budget.warning(now.settings),
         )
 
     def _refusal(self, wanted: CacheSettings, needs: Needs) -> OutOfMemoryError:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from app.engine import words
 from app.engine.cache import Cache, CacheSettings
+from quantize.lab.loss import UNKNOWN, Loss
 
 
-def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int, n_window: int) -> str:
+def changed(
+    old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int, n_window: int, loss: Loss = UNKNOWN
+) -> str:
     """What a change has done.
 
     Args:
         n_used: tokens in the cache.
         n_exact: how many of them are exactly as they were in an earlier cache of these types.
         n_window: how many of the newest are exact in the window.
+        loss: what the present setting costs on this model.
     """
     if reprefilled and now.settings == old.settings:
         return f"The conversation was read again, exactly, with the cache as {now.settings.label}."
@@ -20,6 +24,8 @@ def changed(old: Cache, now: Cache, n_used: int, reprefilled: bool, n_exact: int
         said = f"The context now holds {words.tokens(now.settings.n_ctx)}: "
     else:
         said = f"The cache is now {now.settings.label}: "
+        if loss.known and (now.settings.pair.k.quantized or now.settings.pair.v.quantized):
+            said += f"{loss.sentence}. It takes "
     said += f"{words.size(now.kv_bytes)} instead of {words.size(old.kv_bytes)}."
     if reprefilled:
         return f"{said} The conversation was read again, exactly."

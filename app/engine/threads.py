@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING
 
 import psutil
 
+from app.engine.cores import read_cores
+from app.engine.thread_choice import ThreadChoice
 from app.engine.thread_count import Sample, ThreadCount
 
 if TYPE_CHECKING:
@@ -25,19 +26,8 @@ LONGEST_WINDOW = 0.3
 
 
 def default_threads() -> int:
-    """The number of physical cores that this process may use: more make decoding slower."""
-    physical: int = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed, _cgroup_cpus(physical)))
-
-
-def _cgroup_cpus(otherwise: int) -> int:
-    """Whole processors that the cgroup's quota allows (``cpu.max``: quota and period in microseconds)."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError, ZeroDivisionError):
-        return otherwise
+    """One for each fast core that this process may use: what is taken before anything was measured."""
+    return read_cores().usual
 
 
 class Meter:
@@ -85,7 +75,7 @@ class Threads:
     """The threads of one session, which make room for other programs between two tokens.
 
     Args:
-        most: threads on a machine that does nothing else; 0 takes the physical cores.
+        most: threads on a machine that does nothing else; 0 takes one for each fast core.
         adapt: whether to compute with fewer while other programs keep the cores busy.
     """
 
@@ -93,24 +83,42 @@ class Threads:
         self._meter = Meter()
         begin = self._meter.read()
         self._known = begin.idle > 0  # some sandboxes tell nothing
-        self._count = ThreadCount(most or default_threads(), begin)
+        most = most or default_threads()
+        self._choice = ThreadChoice(most, most, "")
+        self._count = ThreadCount(most, begin)
         self._due = 0.0
         self._cost = math.inf
         self._adapt = adapt
 
     @property
     def most(self) -> int:
-        """Threads on a machine that does nothing else."""
-        return self._count.most
+        """Threads that write on a machine that does nothing else."""
+        return self._choice.writing
+
+    @property
+    def most_reading(self) -> int:
+        """Threads that read a text on a machine that does nothing else."""
+        return self._choice.reading
+
+    @property
+    def why(self) -> str:
+        """Why it is these numbers: a sentence."""
+        return self._choice.why
 
     @property
     def now(self) -> int:
-        """Threads that compute. Any thread may ask."""
-        return self._count.now
+        """Threads that write. Any thread may ask."""
+        return min(self._count.now, self._choice.writing)
 
-    def limit(self, most: int, *, adapt: bool) -> None:
+    @property
+    def now_reading(self) -> int:
+        """Threads that read. Any thread may ask."""
+        return min(self._count.now, self._choice.reading)
+
+    def limit(self, choice: ThreadChoice, *, adapt: bool) -> None:
         """Change what was given to the constructor; it holds from the next token on."""
-        self._count.limit(most or default_threads())
+        self._choice = choice
+        self._count.limit(max(choice.writing, choice.reading))
         self._adapt = adapt
         if not adapt:
             self._count.now = self._count.most
@@ -135,8 +143,8 @@ class Threads:
         """Between two tokens or batches: look around if it is time, and let ``context`` follow."""
         if self._watches and perf_counter() >= self._due:
             self._count.see(self._look())
-        if context.n_threads != self._count.now:
-            context.set_threads(self._count.now)
+        if (context.n_threads, context.n_threads_reading) != (self.now, self.now_reading):
+            context.set_threads(self.now, self.now_reading)
 
     @property
     def _watches(self) -> bool:

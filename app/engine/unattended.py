@@ -27,7 +27,7 @@ from app.engine.protocol import (
 from app.engine.prune_words import parse_prune
 from app.lengths import parse_length
 from quantize.cache_types import parse_cache, parse_tail
-from quantize.errors import ContextFullError, UsageError
+from quantize.errors import BreaksModelError, ContextFullError, UsageError
 
 MAX_REMEDIES = 16
 """Changes that one reply may need before it is given up."""
@@ -43,9 +43,12 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max_tokens": ("max_tokens", int),
 }
 
+ANYWAY = "anyway"
+"""Behind /kv or /tail: even if it breaks the model."""
+
 HELP = (
-    "/kv K[/V], /ctx N, /tail N|off|auto, /prune 50% [POLICY], /pin [TEXT], /undo, /reprefill, "
-    "/stats, /system [TEXT], /set NAME VALUE, /regenerate, /continue, /edit TEXT, /new"
+    "/kv K[/V] [anyway], /ctx N, /tail N|off|auto [anyway], /prune 50% [POLICY], /pin [TEXT], /undo, "
+    "/reprefill, /stats, /system [TEXT], /set NAME VALUE, /regenerate, /continue, /edit TEXT, /new"
 )
 
 
@@ -217,8 +220,16 @@ class Conversation:
         raise UsageError("No message holds that." if text else "There is no message to pin yet.")
 
     def change(self, command: SetCache | UndoCache | PruneCache) -> CacheChanged:
-        """Change the cache."""
-        changed = self.dialogue.ask(command, CacheChanged)
+        """Change the cache.
+
+        Raises:
+            StretchError: as the engine says.
+        """
+        try:
+            changed = self.dialogue.ask(command, CacheChanged)
+        except BreaksModelError as error:
+            hint = f"To have it all the same, end the line with {ANYWAY}."
+            raise BreaksModelError(error.message, hint) from None
         self.on_change(changed)
         return changed
 
@@ -238,14 +249,15 @@ class Conversation:
         id = self.dialogue.next_id()
         match name.lower():
             case "kv":
-                pair, tail = parse_cache(_needed(name, rest))
-                return self.change(
-                    SetCache(id, pair.k.name, pair.v.name, tail=KEEP_TAIL if tail is None else tail)
-                )
+                wish, anyway = _anyway(_needed(name, rest))
+                pair, tail = parse_cache(_needed(name, wish))
+                tail = KEEP_TAIL if tail is None else tail
+                return self.change(SetCache(id, pair.k.name, pair.v.name, tail=tail, accept_loss=anyway))
             case "ctx":
                 return self.change(SetCache(id, n_ctx=parse_length(_needed(name, rest))))
             case "tail":
-                return self.change(SetCache(id, tail=parse_tail(_needed(name, rest))))
+                wish, anyway = _anyway(_needed(name, rest))
+                return self.change(SetCache(id, tail=parse_tail(wish), accept_loss=anyway))
             case "undo":
                 return self.change(UndoCache(id))
             case "prune":
@@ -292,6 +304,12 @@ class Conversation:
             raise UsageError(f"{value!r} is no value for {key}.") from None
         self.sampling = replace(self.sampling, **{key: number})
         return f"{key} is now {number}."
+
+
+def _anyway(text: str) -> tuple[str, bool]:
+    """What was asked for, and whether it was said that it is meant whatever it does to the model."""
+    wish, _, word = text.rpartition(" ")
+    return (wish.strip(), True) if word == ANYWAY else (text, False)
 
 
 def _needed(name: str, rest: str) -> str:

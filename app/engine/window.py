@@ -10,6 +10,7 @@ from app.engine.cache import Cache, CacheMaker, CacheSettings, layout_of
 from app.engine.history import History, Kept
 from app.engine.pruned import Pruned
 from quantize.buffers import release
+from quantize.centring import with_id
 from quantize.errors import OutOfMemoryError
 from quantize.native.window import (
     NOTHING,
@@ -126,7 +127,8 @@ class WindowKeeper:
         # Without a tail in the new cache the exact rows of the old one are still worth more than what
         # the old cache made of them.
         n = wanted.tail or max(len(rows.values) for rows in (window or {}).values())
-        return gather(n, sources, now, self._layout, *self._maker.type_ids(wanted))
+        types, centring = self._maker.type_ids(wanted), self._maker.centring(wanted)
+        return gather(n, sources, now, self._layout, *types, centring)
 
     def joined(
         self,
@@ -146,4 +148,5 @@ class WindowKeeper:
             Source(read_state(now), window, 1 << 30, n_kept),
         ]
         types = self._maker.type_ids(settings)
-        return gather(settings.tail, sources, read_state(whole), self._layout, *types)
+        to = read_state(whole)
+        return gather(settings.tail, sources, to, self._layout, *types, with_id(to.centring))

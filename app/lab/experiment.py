@@ -136,6 +136,7 @@ class Experiment:
             mla=planner.shape.mla,
             n_threads=args.threads or default_threads(),
             repack=not args.no_repack,
+            calibrations=str(paths.calibrations_dir()),
         )
         return cls(path, display_name(path), header, planner, opening)
 

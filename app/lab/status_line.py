@@ -1,11 +1,11 @@
-"""One line that says what runs and how long it still takes, written over and over on a terminal and now and
-then in a file."""
+"""What runs and how long it still takes: one line for a person who watches, lines for a file or a pipe."""
 
 from __future__ import annotations
 
 import shutil
 import sys
 from time import monotonic
+from typing import TextIO
 
 from app.plain_text import one_line
 
@@ -47,6 +47,26 @@ class StatusLine:
             sys.stderr.flush()
             self._shown = False
             self._last = 0.0
+
+
+class Milestones:
+    """Lines for a file or a pipe: one for every step of what runs, and one for every twentieth of the
+    whole."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        """``out``: standard error unless given."""
+        self._out = out or sys.stderr
+        self._what = ""
+        self._next = 0.0
+
+    def show(self, what: str, fraction: float) -> None:
+        """Write a line if ``what`` is new or so much more is done."""
+        if what == self._what and fraction < self._next:
+            return
+        self._what = what
+        self._next = fraction + 0.05
+        self._out.write(f"{one_line(what, 100)}, {fraction:.0%}\n")
+        self._out.flush()
 
 
 def duration(seconds: float) -> str:

@@ -76,10 +76,17 @@ class Settings:
     )
 
     n_threads: int = _setting(
-        0, "engine", "Most threads that compute; 0 takes the physical cores.", low=0, high=1024
+        0,
+        "engine",
+        "Most threads that compute; 0 takes the fastest number.",
+        low=0,
+        high=1024,
     )
     adapt_threads: bool = _setting(
         True, "engine", "Compute with fewer threads while other programs keep the cores busy."
+    )
+    measure_loss: bool = _setting(
+        True, "engine", "Measure at idle, once per model, what each cache setting costs on it."
     )
     repack: bool = _setting(True, "engine", "Keep a second, faster copy of some weights in memory.")
     n_gpu_layers: int = _setting(

@@ -19,6 +19,8 @@ class Opening:
     n_threads: int = 2
     repack: bool = True
     n_gpu_layers: int = 0
+    calibrations: str = ""
+    """The folder where what K lacks is kept for each model; empty to find it anew."""
 
     def data(self) -> dict[str, Any]:
         """For JSON; ``opening_of`` reads it."""
@@ -35,6 +37,7 @@ class Opening:
             "n_threads": self.n_threads,
             "repack": self.repack,
             "n_gpu_layers": self.n_gpu_layers,
+            "calibrations": self.calibrations,
         }
 
 

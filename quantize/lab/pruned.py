@@ -151,7 +151,8 @@ class PrunedSubject(Subject):
             pruned = read_state(out)
             types = self._small.context.type_k, self._small.context.type_v
             out = allocate(transcoded_size(pruned, self.bench.geometry, *types))
-            transcode(pruned, self.bench.geometry, *types, out)
+            to = self._small.context.centring
+            transcode(pruned, self.bench.geometry, *types, out, centring=to)
             self.context, self.tail = self._small.context, self._small.tail
         self.context.clear()
         if not self.context.load_state(out):

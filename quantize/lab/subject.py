@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,9 @@ import llama_cpp.llama_cpp as L
 import numpy as np
 from numpy.typing import NDArray
 
-from quantize.errors import EngineError
+from quantize.cache_types import SINKS
+from quantize.centring_store import CentringStore
+from quantize.errors import EngineError, StretchError
 from quantize.lab.footprint import Footprint
 from quantize.lab.opening import Opening
 from quantize.llama import Context, Model
@@ -43,6 +45,12 @@ class Workbench:
         self.model = model or Model(
             Path(opening.path), repack=opening.repack, n_gpu_layers=opening.n_gpu_layers
         )
+        if model is None:
+            folder = Path(opening.calibrations) if opening.calibrations else None
+            store = CentringStore(self.model, self.geometry, folder, self.n_threads)
+            if not store.calibrated:
+                with suppress(StretchError):  # as good as its weights tell
+                    store.calibrate()
 
     @property
     def head_dims_k(self) -> set[int]:
@@ -85,7 +93,7 @@ class Workbench:
             EngineError: if llama.cpp does not make it.
         """
         attention.use(kernel)
-        kept = Tail(tail) if tail else None
+        kept = Tail(tail, SINKS) if tail else None
         with kept or nullcontext():
             context = Context(
                 self.model,
@@ -135,18 +143,23 @@ class Subject:
         Raises:
             EngineError: if llama.cpp cannot, or was told to stop.
         """
-        attention.use(self._allowed)
-        before = attention.counters().attention
         n_batch = self.context.n_batch
         for first in range(0, len(tokens), n_batch):
             chunk = tokens[first : first + n_batch]
             last = first + n_batch >= len(tokens)
             wanted = logits if last or logits == "all" else "none"
-            code = self.context.decode(chunk, position + first, logits=wanted)
+            code = self.decode(chunk, position + first, wanted)
             if code:
                 why = {1: "there is no room in the cache", 2: "it was stopped"}.get(code, f"code {code}")
                 raise EngineError(f"llama.cpp could not read the text at token {position + first}: {why}.")
+
+    def decode(self, tokens: Sequence[int], position: int, logits: Sequence[int] | str) -> int:
+        """Read at most one batch, as ``Context.decode`` does, and return its code."""
+        attention.use(self._allowed)
+        before = attention.counters().attention
+        code = self.context.decode(tokens, position, logits=logits)
         self.own_kernel |= attention.counters().attention > before
+        return code
 
     def logits(self, n: int) -> NDArray[np.float32]:
         """What the ``n`` tokens of the newest batch gave, read with ``logits="all"``.

@@ -100,7 +100,7 @@ def rewritten(bench: Workbench, state: SavedState, after: Context) -> NDArray[np
     if state.obstacle:
         raise StateError(state.obstacle)
     out = allocate(transcoded_size(state, bench.geometry, after.type_k, after.type_v))
-    transcode(state, bench.geometry, after.type_k, after.type_v, out)
+    transcode(state, bench.geometry, after.type_k, after.type_v, out, centring=after.centring)
     return out
 
 

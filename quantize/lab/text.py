@@ -30,7 +30,7 @@ def calibration_text() -> str:
     except ImportError:
         pass
     else:
-        parts.insert(0, "\n\n".join(topics.values())[:80_000])
+        parts.insert(0, "\n\n".join(topics.values())[:22_000])
     return "\n\n".join(parts)
 
 

@@ -219,6 +219,7 @@ class _Worker:
                 "path": str(path),
                 "n_bytes": path.stat().st_size,
                 "n_tokens": profile.n_tokens,
+                "floor": profile.floor,
                 "points": points,
             }
         )

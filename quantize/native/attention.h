@@ -17,6 +17,7 @@
 #ifndef STRETCH_ATTENTION_H
 #define STRETCH_ATTENTION_H
 
+#include "centring.h"
 #include "stretch.h"
 
 #include <stdatomic.h>
@@ -71,6 +72,12 @@ typedef struct st_attn_job {
      * and later exactly. */
     const st_exact *exact_k, *exact_v;
     int32_t exact_window;
+    /* K without its constant (centring.h); NULL: rows are whole. Positions of the cells of stream 0, those of the next
+     * stream `positions_stream` further on. A cell that is seen and whose position is not known sets `lost`. */
+    const st_centre_layer *centre;
+    const int32_t *positions;
+    size_t positions_stream;
+    _Atomic int *lost;
     /* Per thread; NULL: nobody asks. The cells below `mass_cells` are counted, all take part in the softmax. */
     const st_attn_mass *mass;
     int32_t mass_cells;
@@ -151,11 +158,32 @@ void st_attn_item(const st_attn_plan *plan, int32_t item, int thread, void *scra
 /* Join the chunks of one (stream, KV head, block); n_item / n_chunk of them. */
 void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partials);
 
+/* A job that threads compute which are there already: one of them begins, then each does its part. */
+typedef struct st_attn_work {
+    const st_attn_plan *plan;
+    char *scratch;
+    size_t scratch_bytes;
+    float *partials;
+    int workers;           /* threads that have scratch */
+    _Atomic int32_t *done; /* finished chunks of each whole */
+    char line[64];         /* `next` is written by all: it has a cache line of its own */
+    _Atomic int32_t next;
+} st_attn_work;
+
+/* Bytes that it needs with so many threads. */
+size_t st_attn_bytes(const st_attn_plan *plan, int n_threads);
+void st_attn_begin(st_attn_work *work, const st_attn_plan *plan, int n_threads, void *memory);
+/* The part of one thread; threads that find nothing left return at once. */
+void st_attn_part(st_attn_work *work, int thread);
+
 /* Memory that is kept from one attention to the next. */
 typedef struct st_attn_memory {
     char *base;
     size_t size;
 } st_attn_memory;
+
+/* At least `need` bytes; what was there is lost. False if there are none. */
+bool st_attn_room(st_attn_memory *memory, size_t need);
 
 /* The whole job with `n_threads` threads (team.h). False if memory ran out. */
 ST_API bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory);

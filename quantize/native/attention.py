@@ -1,8 +1,9 @@
 """The attention kernel: switched on, switched off, and asked what it did.
 
 llama.cpp adds every backend device of type ACCEL to a context when the context is created. So
-``enable()`` must come before that; afterwards ``use()`` changes what new graphs take, for comparisons.
-The environment variable ``STRETCH_KERNEL=stock`` leaves llama.cpp as it is.
+``enable()`` must come before that; afterwards ``use()`` changes what the kernel computes, for comparisons.
+The environment variable ``STRETCH_KERNEL=stock`` leaves llama.cpp as it is, ``STRETCH_KERNEL=device``
+keeps the kernel out of ggml's CPU backend (``cpu_backend.h``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class AttentionStatus:
     """Empty if ``ok``; else one sentence for the user."""
     isa: str
     """Instruction set in use: portable, neon, avx2 or avx512; empty without the library."""
+    apart: str = ""
+    """Why it is a device of its own, which cuts the graph; empty where it computes inside the CPU backend."""
 
     @property
     def kernel(self) -> Kernel:
@@ -80,11 +83,23 @@ def enable() -> AttentionStatus:
     problem = library.st_device_enable(symbols, gomp)
     if problem is not None:
         return AttentionStatus(False, problem.decode(), native.isa)
-    return AttentionStatus(True, "", native.isa)
+    return AttentionStatus(True, "", native.isa, _join(library, LIB))
+
+
+def _join(library: Any, ggml: Any) -> str:
+    """Let ggml's CPU backend call the kernel in its own threads. Why it does not; empty if it does."""
+    if os.environ.get("STRETCH_KERNEL") == "device":
+        return "STRETCH_KERNEL=device is set in the environment"
+    names: list[str] = []
+    while (name := library.st_cpu_symbols()[len(names)]) is not None:
+        names.append(name.decode())
+    addresses = (_address(ggml, name) if hasattr(ggml, name) else None for name in names)
+    problem = library.st_cpu_enable((ctypes.c_void_p * len(names))(*addresses))
+    return problem.decode() if problem is not None else ""
 
 
 def use(kernel: Kernel) -> None:
-    """Let graphs that are built from now on use ``kernel``. Make a new context after it."""
+    """Compute with ``kernel`` from now on; not while anything is computed. Make a new context after it."""
     if enable().ok:
         load()[0].st_device_switch(kernel == "own")
 
@@ -111,6 +126,9 @@ def _declare(library: Any) -> None:
     library.st_device_symbols.restype = ctypes.POINTER(ctypes.c_char_p)
     library.st_device_enable.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p]
     library.st_device_enable.restype = ctypes.c_char_p
+    library.st_cpu_symbols.restype = ctypes.POINTER(ctypes.c_char_p)
+    library.st_cpu_enable.argtypes = [ctypes.POINTER(ctypes.c_void_p)]
+    library.st_cpu_enable.restype = ctypes.c_char_p
     library.st_device_active.restype = ctypes.c_bool
     library.st_device_switch.argtypes = [ctypes.c_bool]
     library.st_device_switch.restype = None

@@ -4,6 +4,7 @@
  * Nothing is read through a struct before ggml's own functions have confirmed the part that leads there. */
 #include "device.h"
 
+#include "cpu_backend.h"
 #include "f16.h"
 
 #include <math.h>
@@ -126,7 +127,9 @@ static bool laid_out_as_declared(const attention *a, const shape *s) {
            (out->flags & GGML_TENSOR_FLAG_COMPUTE) != 0 && a->graph->n_nodes == 4 && a->graph->nodes[3] == out;
 }
 
-static const char *compare(const st_device_ggml *ggml, ggml_backend_t stock, ggml_backend_t own, const shape *s) {
+/* `takes`: whether the kernel takes the node that `own` computes. */
+static const char *compare(const st_device_ggml *ggml, ggml_backend_t stock, ggml_backend_t own, const shape *s,
+                           bool (*takes)(const struct ggml_tensor *op)) {
     const struct ggml_init_params params = {CTX_BYTES, NULL, true};
     void *ctx = ggml->init(params);
     if (ctx == NULL) {
@@ -139,7 +142,7 @@ static const char *compare(const st_device_ggml *ggml, ggml_backend_t stock, ggm
         problem = say("this build of ggml lays out its tensors differently");
     } else if ((buffer = ggml->alloc_ctx_tensors(ctx, ggml->cpu_buffer_type())) == NULL) {
         problem = say("there was no memory for its self-test");
-    } else if (!own->device->iface.supports_op(own->device, a.out)) {
+    } else if (!takes(a.out)) {
         problem = say("it refuses its own self-test");
     } else {
         uint32_t state = 1;
@@ -157,7 +160,9 @@ static const char *compare(const st_device_ggml *ggml, ggml_backend_t stock, ggm
         const size_t n = (size_t)(s->dim * s->n_head * s->n_tokens);
         double error = 0.0;
         double size = 0.0;
+        st_device_switch(false);
         bool computed = ggml->graph_compute(stock, a.graph) == GGML_STATUS_SUCCESS;
+        st_device_switch(true);
         memcpy(expected, a.out->data, n * sizeof(float));
         memset(a.out->data, 0xff, n * sizeof(float));
         computed = computed && ggml->graph_compute(own, a.graph) == GGML_STATUS_SUCCESS;
@@ -177,6 +182,10 @@ static const char *compare(const st_device_ggml *ggml, ggml_backend_t stock, ggm
     return problem;
 }
 
+static bool device_takes(const struct ggml_tensor *op) {
+    return st_device_get()->iface.supports_op(st_device_get(), op);
+}
+
 const char *st_device_check(void) {
     const st_device_ggml *ggml = st_device_ggml_api();
     const char *problem = check_operations(ggml);
@@ -191,9 +200,39 @@ const char *st_device_check(void) {
         return say("there was no memory for its self-test");
     }
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && problem == NULL; i++) {
-        problem = compare(ggml, stock, own, &shapes[i]);
+        problem = compare(ggml, stock, own, &shapes[i], device_takes);
     }
     ggml->backend_free(stock);
     ggml->backend_free(own);
+    return problem;
+}
+
+/* With as many threads: more than there are parts of the smallest one. */
+static const int n_threads_of[] = {1, 2, 5};
+
+const char *st_cpu_check(void) {
+    const st_device_ggml *ggml = st_device_ggml_api();
+    const ggml_backend_dev_t device = ggml->dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    void (*set_n_threads)(ggml_backend_t, int);
+    void *address = device->reg->iface.get_proc_address(device->reg, "ggml_backend_set_n_threads");
+    ggml_backend_t cpu = ggml->dev_init(device, NULL);
+    const char *problem = address != NULL && cpu != NULL ? NULL : "there was no memory for its self-test";
+    memcpy(&set_n_threads, &address, sizeof set_n_threads);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0] && problem == NULL; i++) {
+        for (size_t j = 0; j < sizeof n_threads_of / sizeof n_threads_of[0] && problem == NULL; j++) {
+            set_n_threads(cpu, n_threads_of[j]);
+            st_device_counters before;
+            st_device_counters after;
+            st_device_count(&before);
+            problem = compare(ggml, cpu, cpu, &shapes[i], st_cpu_takes);
+            st_device_count(&after);
+            if (problem == NULL && after.attention != before.attention + 1) {
+                problem = "this build of ggml does not ask its extra buffer types about attention";
+            }
+        }
+    }
+    if (cpu != NULL) {
+        ggml->backend_free(cpu);
+    }
     return problem;
 }

@@ -26,7 +26,7 @@ static inline __attribute__((always_inline)) void few_scores(const int R, const 
     const int C = at_once(R, 4);
     const int32_t dim = it->plan->k.dim;
     const float *q = it->x.q_f32 + (size_t)row * (size_t)dim;
-    for (int32_t c0 = 0; c0 < TILE; c0 += VL) {
+    for (int32_t c0 = 0; c0 < it->k_used; c0 += VL) { /* the mask hides what is left out */
         float sums[MAX_ROWS][VL * VL];
         for (int c = 0; c < VL; c += C) {
             const char *const *at = it->k_rows + c0 + c;
@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) void few_values_part(const int R, c
         }
     }
     const float *p = it->x.s;
-    for (int32_t c = 0; c < TILE; c++) {
+    for (int32_t c = 0; c < it->v_used; c++) { /* P of the others is 0 */
         const char *at = it->v_rows[c];
         if (it->v_ahead > 0) {
             st_prefetch(at + it->v_ahead + (size_t)d * sizeof(uint16_t), (size_t)(N * VL) * sizeof(uint16_t));

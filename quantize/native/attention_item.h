@@ -29,11 +29,16 @@ typedef struct scratch {
     float *f;     /* (MAX_ROWS, n_group_v): factor of this tile's sums */
     float *p_off; /* (MAX_ROWS, n_group_v): offsets of V, summed */
     float *alpha; /* (MAX_ROWS): factor of the sums so far */
+    /* the constant of K (attention_centre.h) */
+    float *c_nodes; /* (2 slow pairs, ST_CENTRE_LANES): R_p c at the nodes of the tile */
+    float *c_cells; /* (2 pairs, TILE): R_p c in the cells */
+    float *c_score; /* (MAX_ROWS, TILE): its scores */
     /* of one KV head */
     int32_t *q_i16; /* pairs of int16 (rows, dk / 2) */
     float *q_f32;   /* (rows, dk) */
     float *q_scale, *q_sum;
     float *o, *m, *l;
+    float *q_centre; /* (rows, 2 pairs): the query where the constant is */
     /* Where probabilities are asked for: P of every counted tile, relative to the row's maximum in it. */
     float *kept;     /* (tiles, max_rows, TILE) */
     float *kept_top; /* (tiles, rows): that maximum, -inf where the row sees nothing */
@@ -54,6 +59,7 @@ typedef struct item {
      * unknown). */
     const char *k_rows[TILE], *v_rows[TILE];
     size_t k_ahead, v_ahead;
+    int32_t k_used, v_used; /* one past the last row that any token sees */
 } item;
 
 /* What the mask says of one token in one tile. */
@@ -61,6 +67,14 @@ enum { HIDDEN = 0, PLAIN = 1, MIXED = 2 };
 
 /* How the rows of a tile are multiplied: as integers, as f32 out of x.rows, or as f16 where they lie. */
 typedef enum form { INTEGERS, FLOATS, HALVES } form;
+
+/* How the constant of K is put back in a tile. */
+typedef struct constant {
+    const st_centre_head *head; /* NULL: there is none */
+    int32_t n_slow;             /* pairs that are interpolated between nodes */
+    int32_t n_cells;            /* pairs that are computed cell by cell */
+    int32_t n_whole;            /* of the first cells: their rows are whole */
+} constant;
 
 /* What is known of one tile. */
 typedef struct tile {
@@ -70,6 +84,7 @@ typedef struct tile {
     form k, v;
     uint8_t of_token[ST_ATTN_ROWS];
     uint16_t hidden[TILE]; /* 0xffff where no token sees the cell */
+    constant constant;     /* of the head at hand */
 } tile;
 
 static inline int32_t padded(int32_t n) {
@@ -89,6 +104,12 @@ static inline bool rows_f32(const st_attn_side *side, const st_exact *exact) {
     return !side->integers || exact != NULL;
 }
 
+/* Most pairs of a head that have a constant. */
+static inline int32_t centre_pairs(const st_attn_plan *plan) {
+    const st_centre_layer *l = plan->job.centre;
+    return l != NULL ? l->most_slow + l->most_fast : 0;
+}
+
 /* What is kept of one KV head from tile to tile. */
 static size_t lay_out_head(const st_attn_plan *plan, scratch *x, char *base) {
     const size_t rows = (size_t)plan->max_rows;
@@ -98,6 +119,7 @@ static size_t lay_out_head(const st_attn_plan *plan, scratch *x, char *base) {
     x->q_f32 = take(&at, rows_f32(&plan->k, plan->job.exact_k) ? rows * dk * 4 : 0);
     x->q_scale = take(&at, rows * 4);
     x->q_sum = take(&at, rows * (size_t)plan->k.n_group * 4);
+    x->q_centre = take(&at, rows * (size_t)(2 * centre_pairs(plan)) * 4);
     x->o = take(&at, rows * (size_t)padded(plan->v.dim) * 4);
     x->m = take(&at, rows * 4);
     x->l = take(&at, rows * 4);
@@ -129,6 +151,10 @@ static size_t lay_out_tile(const st_attn_plan *plan, scratch *x, char *base) {
     x->f = take(&at, MAX_ROWS * gv * 4);
     x->p_off = take(&at, MAX_ROWS * gv * 4);
     x->alpha = take(&at, MAX_ROWS * 4);
+    const size_t pairs = (size_t)centre_pairs(plan);
+    x->c_nodes = take(&at, 2 * pairs * ST_CENTRE_LANES * 4);
+    x->c_cells = take(&at, 2 * pairs * TILE * 4);
+    x->c_score = take(&at, pairs > 0 ? MAX_ROWS * TILE * 4 : 0);
     return (size_t)(at - base);
 }
 

@@ -11,6 +11,7 @@ enum { MAX_LAYER = 1024 };
 typedef struct layer {
     int32_t n_head_kv, n_head, dk; /* 0: nothing yet */
     int64_t n_tokens;
+    float scale;
     float *most, *sum; /* (KV head, cell) */
     float *q;          /* (token, head, dk) */
     int32_t n_q;
@@ -104,6 +105,7 @@ static bool begin(watched *w, layer *l, const st_attn_job *job) {
         l->n_head_kv = job->n_head_kv;
         l->n_head = job->n_head;
         l->dk = job->dk;
+        l->scale = job->scale;
     }
     return l->n_head_kv == job->n_head_kv && l->n_head == job->n_head && l->dk == job->dk;
 }
@@ -159,32 +161,47 @@ static void add_up(const watched *w, layer *l, const st_attn_job *job, int n_thr
     l->n_tokens += job->n_tokens;
 }
 
-bool st_mass_run(int64_t context, int32_t layer_number, const st_attn_job *job, int n_threads, st_attn_memory *memory) {
+void st_mass_fail(struct watched *w) {
+    w->problem = "there was no memory to add the attention up";
+}
+
+struct watched *st_mass_begin(int64_t context, int32_t layer_number, st_attn_job *job, int n_threads) {
     pthread_mutex_lock(&lock);
     watched *w = find(context);
     pthread_mutex_unlock(&lock);
     /* a context is not computed with and changed at once, so `w` stays */
     if (w == NULL || w->problem != NULL || layer_number < 0 || layer_number >= MAX_LAYER) {
-        return st_attn_run(job, n_threads, memory);
+        return NULL;
     }
-    layer *l = &w->layers[layer_number];
     if (job->n_stream != 1) {
         w->problem = "several sequences are computed at once";
-        return st_attn_run(job, n_threads, memory);
+        return NULL;
     }
     const size_t n = (size_t)st_attn_whole_tiles(w->n_cells) * (size_t)job->n_head_kv;
-    if (!begin(w, l, job) || !clear_sums(w, n, n_threads)) {
-        w->problem = "there was no memory to add the attention up";
-        return st_attn_run(job, n_threads, memory);
+    if (!begin(w, &w->layers[layer_number], job) || !clear_sums(w, n, n_threads)) {
+        st_mass_fail(w);
+        return NULL;
     }
+    job->mass = w->mass;
+    job->mass_cells = w->n_cells;
+    return w;
+}
+
+void st_mass_end(struct watched *w, int32_t layer_number, const st_attn_job *job, int n_threads) {
+    layer *l = &w->layers[layer_number];
+    add_up(w, l, job, n_threads);
+    keep_queries(w, l, job);
+}
+
+bool st_mass_run(int64_t context, int32_t layer, const st_attn_job *job, int n_threads, st_attn_memory *memory) {
     st_attn_job seen = *job;
-    seen.mass = w->mass;
-    seen.mass_cells = w->n_cells;
+    watched *w = st_mass_begin(context, layer, &seen, n_threads);
     if (!st_attn_run(&seen, n_threads, memory)) {
         return false;
     }
-    add_up(w, l, &seen, n_threads);
-    keep_queries(w, l, job);
+    if (w != NULL) {
+        st_mass_end(w, layer, &seen, n_threads);
+    }
     return true;
 }
 
@@ -218,6 +235,11 @@ bool st_mass_shape(int64_t context, int32_t number, int32_t *n_head_kv, int32_t 
     *dk = l->dk;
     *n_tokens = l->n_tokens;
     return true;
+}
+
+float st_mass_scale(int64_t context, int32_t number) {
+    const layer *l = seen(context, number);
+    return l != NULL ? l->scale : 0;
 }
 
 bool st_mass_read(int64_t context, int32_t number, float *most, float *sum) {

@@ -14,6 +14,12 @@
 
 /* st_attn_run() for a layer of the context with this number (device.h), which is looked at if it is watched. */
 ST_API bool st_mass_run(int64_t context, int32_t layer, const st_attn_job *job, int n_threads, st_attn_memory *memory);
+/* The same in pieces, for threads that are there already: what to add up to (job->mass is set), or NULL if the layer
+ * is not watched; and, when all items are done, adding it up. */
+struct watched *st_mass_begin(int64_t context, int32_t layer, st_attn_job *job, int n_threads);
+void st_mass_end(struct watched *w, int32_t layer, const st_attn_job *job, int n_threads);
+/* There was no memory for it: what was seen is worth nothing. */
+void st_mass_fail(struct watched *w);
 /* Whether any context is watched. */
 bool st_mass_any(void);
 
@@ -27,6 +33,8 @@ ST_API const char *st_mass_problem(int64_t context);
 /* Sizes of a layer: KV heads, query heads, head size of Q, tokens that were seen. False if nothing was seen of it. */
 ST_API bool st_mass_shape(int64_t context, int32_t layer, int32_t *n_head_kv, int32_t *n_head, int32_t *dk,
                           int64_t *n_tokens);
+/* What the attention of a layer multiplies <Q, K> by; 0 if nothing was seen of it. */
+ST_API float st_mass_scale(int64_t context, int32_t layer);
 /* The largest and the sum, (KV head, n_cells) each. False if nothing was seen of the layer. */
 ST_API bool st_mass_read(int64_t context, int32_t layer, float *most, float *sum);
 /* Rows of Q as the attention took them, (token, head, dk). How many tokens, at most `room`. */

@@ -101,6 +101,10 @@ class Watched:
         n = _library().st_mass_queries(self._number, number, n_tokens, rows.ctypes.data)
         return rows[:n]
 
+    def scale(self, number: int) -> float:
+        """What the attention of a layer multiplies the product of Q and K by; 0 if nothing was seen of it."""
+        return float(_library().st_mass_scale(self._number, number))
+
     def _shape(self, number: int) -> tuple[int, int, int, int] | None:
         n_head_kv, n_head, dk = (ctypes.c_int32() for _ in range(3))
         n_tokens = ctypes.c_int64()
@@ -120,6 +124,7 @@ def _library() -> Any:
         ("st_mass_stop", None, (size,)),
         ("st_mass_problem", ctypes.c_char_p, (size,)),
         ("st_mass_shape", flag, (size, number, pointer, pointer, pointer, pointer)),
+        ("st_mass_scale", ctypes.c_float, (size, number)),
         ("st_mass_read", flag, (size, number, pointer, pointer)),
         ("st_mass_queries", number, (size, number, number, pointer)),
     ):

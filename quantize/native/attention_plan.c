@@ -8,7 +8,7 @@
 
 enum {
     ITEMS_PER_THREAD = 4, /* so that a thread that was held up does not hold up the rest */
-    MIN_CHUNK_TILES = 4,
+    MIN_CHUNK_TILES = 4, /* a chunk more is a result more to join */
     MASS_FLOATS = 1 << 21, /* probabilities that an item may keep: 8 MB */
     MASS_MIN_ROWS = 12,    /* that are multiplied at once */
 };
@@ -57,10 +57,17 @@ const char *st_attn_refuses(const st_attn_job *job) {
     return NULL;
 }
 
+/* The fewest tiles of a chunk: where there are few cells for many threads, so few that every thread has one. */
+static int32_t chunk_least(int32_t n_tile, int n_threads) {
+    const int32_t each = n_tile / n_threads;
+    return each < 1 ? 1 : each < MIN_CHUNK_TILES ? each : MIN_CHUNK_TILES;
+}
+
 /* As many as leave work for all threads. */
 static int32_t heads_of_item(const st_attn_plan *plan, int32_t n_tile, int n_threads) {
     const int32_t n_head_kv = plan->job.n_head_kv;
-    const int32_t chunks = (n_tile + MIN_CHUNK_TILES - 1) / MIN_CHUNK_TILES * plan->n_block * plan->job.n_stream;
+    const int32_t least = chunk_least(n_tile, n_threads);
+    const int32_t chunks = (n_tile + least - 1) / least * plan->n_block * plan->job.n_stream;
     int32_t n = n_head_kv < ST_ATTN_HEADS ? n_head_kv : ST_ATTN_HEADS;
     while (n > 1 && (n_head_kv % n != 0 || n_head_kv / n * chunks < n_threads)) {
         n--;
@@ -108,7 +115,8 @@ void st_attn_plan_make(st_attn_plan *plan, const st_attn_job *job, int n_threads
     if (n_threads > 1 && n_whole < ITEMS_PER_THREAD * n_threads && job->mass == NULL) {
         const int32_t chunks = (ITEMS_PER_THREAD * n_threads + n_whole - 1) / n_whole;
         const int32_t tiles = (n_tile + chunks - 1) / chunks;
-        plan->chunk_tiles = tiles > MIN_CHUNK_TILES ? tiles : MIN_CHUNK_TILES;
+        const int32_t least = chunk_least(n_tile, n_threads);
+        plan->chunk_tiles = tiles > least ? tiles : least;
     }
     plan->n_chunk = (n_tile + plan->chunk_tiles - 1) / plan->chunk_tiles;
     plan->n_item = n_whole * plan->n_chunk;
@@ -191,52 +199,78 @@ void st_attn_merge(const st_attn_plan *plan, int32_t whole, const float *partial
 
 /* ---------------------------------------------------------------- with threads */
 
-typedef struct run {
-    const st_attn_plan *plan;
-    char *scratch;
-    size_t scratch_bytes;
-    float *partials;
-    _Atomic int32_t next;
-    _Atomic int32_t *done; /* finished chunks of each whole */
-} run;
+static int workers_of(const st_attn_plan *plan, int n_threads) {
+    return n_threads < plan->n_item ? n_threads : plan->n_item;
+}
 
-static void work(void *arg, int thread) {
-    run *r = arg;
-    const st_attn_plan *plan = r->plan;
-    void *scratch = r->scratch + (size_t)thread * r->scratch_bytes;
+static size_t whole_pages(size_t bytes) {
+    return (bytes + 4095) / 4096 * 4096;
+}
+
+static size_t partial_bytes(const st_attn_plan *plan) {
+    return (st_attn_partial_floats(plan) * sizeof(float) + 63) / 64 * 64;
+}
+
+static size_t done_bytes(const st_attn_plan *plan) {
+    return plan->n_chunk > 1 ? (size_t)(plan->n_item / plan->n_chunk) * sizeof(int32_t) : 0;
+}
+
+size_t st_attn_bytes(const st_attn_plan *plan, int n_threads) {
+    return whole_pages(st_attn_scratch_bytes(plan)) * (size_t)workers_of(plan, n_threads) + partial_bytes(plan) +
+           done_bytes(plan);
+}
+
+void st_attn_begin(st_attn_work *work, const st_attn_plan *plan, int n_threads, void *memory) {
+    work->plan = plan;
+    work->workers = workers_of(plan, n_threads);
+    work->scratch = memory;
+    work->scratch_bytes = whole_pages(st_attn_scratch_bytes(plan));
+    char *behind = work->scratch + work->scratch_bytes * (size_t)work->workers;
+    work->partials = (float *)(void *)behind;
+    work->done = (_Atomic int32_t *)(void *)(behind + partial_bytes(plan));
+    memset((void *)work->done, 0, done_bytes(plan));
+    atomic_store_explicit(&work->next, 0, memory_order_relaxed); /* the threads are waited for before they begin */
+}
+
+void st_attn_part(st_attn_work *work, int thread) {
+    const st_attn_plan *plan = work->plan;
+    if (thread >= work->workers) {
+        return;
+    }
+    void *scratch = work->scratch + (size_t)thread * work->scratch_bytes;
     for (;;) {
-        const int32_t item = atomic_fetch_add(&r->next, 1);
+        const int32_t item = atomic_fetch_add_explicit(&work->next, 1, memory_order_relaxed);
         if (item >= plan->n_item) {
             return;
         }
-        st_attn_item(plan, item, thread, scratch, r->partials);
-        if (plan->n_chunk > 1 && atomic_fetch_add(&r->done[item / plan->n_chunk], 1) + 1 == plan->n_chunk) {
-            st_attn_merge(plan, item / plan->n_chunk, r->partials);
+        st_attn_item(plan, item, thread, scratch, work->partials);
+        if (plan->n_chunk > 1 && atomic_fetch_add(&work->done[item / plan->n_chunk], 1) + 1 == plan->n_chunk) {
+            st_attn_merge(plan, item / plan->n_chunk, work->partials);
         }
     }
+}
+
+static void part(void *work, int thread) {
+    st_attn_part(work, thread);
 }
 
 bool st_attn_run(const st_attn_job *job, int n_threads, st_attn_memory *memory) {
     st_attn_plan plan;
     st_attn_plan_make(&plan, job, n_threads);
-    if (n_threads > plan.n_item) {
-        n_threads = plan.n_item;
+    if (!st_attn_room(memory, st_attn_bytes(&plan, n_threads))) {
+        return false;
     }
-    const size_t scratch = (st_attn_scratch_bytes(&plan) + 4095) / 4096 * 4096;
-    const size_t partials = (st_attn_partial_floats(&plan) * sizeof(float) + 63) / 64 * 64;
-    const size_t done = (size_t)(plan.n_item / plan.n_chunk) * sizeof(int32_t);
-    const size_t need = scratch * (size_t)n_threads + partials + done;
+    st_attn_work work;
+    st_attn_begin(&work, &plan, n_threads, memory->base);
+    st_team_each(n_threads, work.workers, part, &work);
+    return true;
+}
+
+bool st_attn_room(st_attn_memory *memory, size_t need) {
     if (need > memory->size) {
         free(memory->base);
-        memory->base = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
+        memory->base = aligned_alloc(4096, whole_pages(need));
         memory->size = memory->base != NULL ? need : 0;
-        if (memory->base == NULL) {
-            return false;
-        }
     }
-    run r = {&plan, memory->base, scratch, (float *)(void *)(memory->base + scratch * (size_t)n_threads), 0, NULL};
-    r.done = (_Atomic int32_t *)(void *)(memory->base + scratch * (size_t)n_threads + partials);
-    memset((void *)r.done, 0, done);
-    st_team_run(n_threads, work, &r);
-    return true;
+    return need <= memory->size;
 }

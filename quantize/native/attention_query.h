@@ -10,17 +10,15 @@ static inline const float *query(const item *it, int32_t row) {
                            (size_t)token * job->q_token);
 }
 
-static inline void query_f32(const item *it, int32_t row, float factor, float *out) {
-    const float *q = query(it, row);
+static inline void query_f32(const item *it, const float *q, float factor, float *out) {
     for (int32_t d = 0; d < it->plan->k.dim; d += VL) {
         vf_store(out + d, vf_mul(vf_load(q + d), vf_set1(factor)));
     }
 }
 
 /* Q = u q with |q| <= 32767, in the order of pack_k_codes_vl(). */
-static inline void query_i16(const item *it, int32_t row, float factor, int16_t *out) {
+static inline void query_i16(const item *it, int32_t row, const float *q, float factor, int16_t *out) {
     const st_attn_side *k = &it->plan->k;
-    const float *q = query(it, row);
     vf top = vf_zero();
     for (int32_t d = 0; d < k->dim; d += VL) {
         const vf v = vf_load(q + d);
@@ -72,12 +70,17 @@ static void prepare_queries(item *it) {
         n = group_of_rows(it->n_rows - row);
         for (int32_t r = 0; r < n; r++) {
             int32_t line[ST_ATTN_MAX_DIM];
+            float room[ST_ATTN_MAX_DIM];
+            const float *q = query(it, row + r);
+            if (it->plan->job.centre != NULL) {
+                q = centred_query(it, row + r, q, to_log2, room);
+            }
             if (k->integers) {
-                query_i16(it, row + r, to_log2, (int16_t *)line);
+                query_i16(it, row + r, q, to_log2, (int16_t *)line);
                 place(line, k->dim / 2, it->x.q_i16, row, r, n);
             }
             if (rows_f32(k, it->plan->job.exact_k)) {
-                query_f32(it, row + r, to_log2, (float *)line);
+                query_f32(it, q, to_log2, (float *)line);
                 if (it->plan->few) {
                     memcpy(it->x.q_f32 + (size_t)(row + r) * (size_t)k->dim, line, (size_t)k->dim * sizeof(float));
                 } else {

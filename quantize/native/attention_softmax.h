@@ -20,6 +20,11 @@ static inline void softmax_row(const item *it, const tile *t, int32_t row, int r
     for (int j = 0; j < VECS; j++) {
         x[j] = vf_mul(vf_load(s + j * VL), u);
     }
+    if (t->constant.head != NULL) {
+        for (int j = 0; j < VECS; j++) {
+            x[j] = vf_add(x[j], vf_load(it->x.c_score + r * TILE + j * VL));
+        }
+    }
     if (job->softcap > 0.0f) {
         for (int j = 0; j < VECS; j++) {
             x[j] = vf_mul(vf_tanh(x[j]), vf_set1(job->softcap * LOG2E));

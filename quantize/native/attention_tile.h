@@ -21,12 +21,14 @@
  * Layouts. A tile of B is kept in strips of WIDTH = 2 vectors: K with cells, V with values as columns.
  * Pairs of int16 share a lane; K pairs values (4i, 4i + 2) and (4i + 1, 4i + 3), V pairs cells (2i, 2i + 1). */
 #include "attention_item.h"
+#include "attention_products.h"
+
+#include "attention_centre.h"
 #include "attention_query.h"
 #include "attention_unpack.h"
 
 #include "attention_few.h"
 #include "attention_kept.h"
-#include "attention_products.h"
 #include "attention_softmax.h"
 
 /* ---------------------------------------------------------------- an item */
@@ -38,6 +40,9 @@ static inline __attribute__((always_inline)) void rows_of_tile(const int R, cons
         few_scores(R, t->k == HALVES, it, row);
     } else {
         scores_f32(R, it, row);
+    }
+    if (t->constant.head != NULL) {
+        constant_scores(R, it, t, row);
     }
     for (int r = 0; r < R; r++) {
         softmax_row(it, t, row, r);
@@ -138,6 +143,7 @@ static void run_item(const st_attn_plan *plan, int32_t index, void *memory, floa
         read_mask(&it, &t);
         for (int32_t h = 0; t.seen && h < plan->item_heads; h++) {
             use_head(&it, whole.head_kv0 + h, h);
+            place_constant(&it, &t);
             unpack_k(&it, &t);
             unpack_v(&it, &t);
             all_rows_of_tile(&it, &t);

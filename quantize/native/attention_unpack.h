@@ -126,9 +126,9 @@ static void fetch_exact(const item *it, const source *s, const tile *t) {
     }
 }
 
-/* With few rows: where they are, as f16 or f32. False if they are integers. */
+/* With few rows: where they are, as f16 or f32, and how many. False if they are integers. */
 static bool find_rows(const item *it, const source *s, const tile *t, float *rows, int32_t ld, form *found,
-                      const char *at[TILE], size_t *ahead) {
+                      const char *at[TILE], size_t *ahead, int32_t *used) {
     const st_attn_side *side = s->side;
     const bool half = side->type == it->plan->f16;
     const st_exact_row *exact[TILE];
@@ -143,7 +143,9 @@ static bool find_rows(const item *it, const source *s, const tile *t, float *row
     if (!as_they_lie) {
         read_rows(it, s, t, rows, ld, any ? exact : NULL);
     }
+    *used = 0;
     for (int32_t c = 0; c < TILE; c++) {
+        *used = t->hidden[c] ? *used : c + 1;
         if (!as_they_lie) {
             at[c] = (const char *)(rows + (size_t)c * (size_t)ld);
         } else if (t->hidden[c]) {
@@ -161,7 +163,7 @@ static void unpack_k(item *it, tile *t) {
     const st_attn_side *k = &it->plan->k;
     const source s = source_of(it, k, job->k, job->k_stream, job->k_head, job->k_cell, job->exact_k, t);
     const int32_t dim = k->dim;
-    if (it->plan->few && find_rows(it, &s, t, it->x.rows, dim, &t->k, it->k_rows, &it->k_ahead)) {
+    if (it->plan->few && find_rows(it, &s, t, it->x.rows, dim, &t->k, it->k_rows, &it->k_ahead, &it->k_used)) {
         return;
     }
     const st_exact_row *exact[TILE];
@@ -226,7 +228,7 @@ static void unpack_v(item *it, tile *t) {
     const st_attn_side *v = &it->plan->v;
     const source s = source_of(it, v, job->v, job->v_stream, job->v_head, job->v_cell, job->exact_v, t);
     const int32_t dim = padded(v->dim);
-    if (it->plan->few && find_rows(it, &s, t, it->x.v_rows, dim, &t->v, it->v_rows, &it->v_ahead)) {
+    if (it->plan->few && find_rows(it, &s, t, it->x.v_rows, dim, &t->v, it->v_rows, &it->v_ahead, &it->v_used)) {
         return;
     }
     const st_exact_row *exact[TILE];

@@ -7,6 +7,7 @@
 #include "device.h"
 
 #include "attention_mass.h"
+#include "cpu_backend.h"
 #include "device_ops.h"
 #include "rope_node.h"
 #include "team.h"
@@ -60,6 +61,7 @@ typedef struct backend {
     int n_threads;
     st_attn_memory memory;
     st_tail *tail;
+    st_centred centred;
     struct backend *next;
 } backend;
 
@@ -67,11 +69,39 @@ typedef struct backend {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static backend *backends;
 static int64_t n_created;
+/* The context that computes in this thread. */
+static _Thread_local int64_t now_number;
 
 /* What contexts get that are created from now on. */
 static _Atomic int32_t next_window, next_first;
-/* Once a tail has been asked for, the device writes the caches itself. */
+static st_centring *next_centring; /* locked */
+/* Once a tail or a centring has been asked for, the device writes the caches itself. */
 static _Atomic bool writes;
+
+/* A K cache whose rows lack their constant: only this device may read and write it, whatever is switched off. */
+typedef struct centred_cache {
+    const struct ggml_tensor *cache;
+    int64_t number; /* of its backend */
+    int32_t layer;
+    bool read, written; /* a node that does so was accepted */
+    struct centred_cache *next;
+} centred_cache;
+
+static centred_cache *centred_caches; /* locked */
+/* There is or was one; never taken back, so that all threads of a node see the same. */
+static _Atomic bool any_centred;
+
+/* Contexts that keep exact rows now. */
+static _Atomic int n_tails;
+
+/* The caller holds the lock. */
+static void count_tails(void) {
+    int n = 0;
+    for (const backend *b = backends; b != NULL; b = b->next) {
+        n += st_tail_on(b->tail);
+    }
+    atomic_store(&n_tails, n);
+}
 
 static const char *get_name(ggml_backend_t b) {
     (void)b;
@@ -87,8 +117,22 @@ static void free_backend(ggml_backend_t b) {
             break;
         }
     }
+    for (centred_cache **at = &centred_caches; *at != NULL;) {
+        centred_cache *gone = *at;
+        if (gone->number == self->number) {
+            *at = gone->next;
+            free(gone);
+        } else {
+            at = &gone->next;
+        }
+    }
+
+    count_tails();
     pthread_mutex_unlock(&lock);
     st_tail_free(self->tail);
+    st_centring_free(self->centred.centring);
+    st_places_free(self->centred.places);
+    free(self->centred.room.values);
     free(self->memory.base);
     free(self);
 }
@@ -112,6 +156,10 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
             if (!st_attention_of(node, &job)) {
                 return GGML_STATUS_FAILED;
             }
+            if (!st_show_centre(node, &job, &self->centred)) {
+                atomic_store(&self->centred.lost, 1);
+                return GGML_STATUS_FAILED;
+            }
             if (st_tail_on(self->tail)) {
                 st_show_tail(node, &job, self->tail);
             }
@@ -119,10 +167,16 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
                                 : st_attn_run(&job, self->n_threads, &self->memory))) {
                 return GGML_STATUS_ALLOC_FAILED;
             }
+            if (job.centre != NULL && atomic_load(&self->centred.lost) != 0) {
+                return GGML_STATUS_FAILED;
+            }
             atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
             break;
         case GGML_OP_SET_ROWS:
-            st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL);
+            if (!st_write_cache(node, self->n_threads, st_tail_on(self->tail) ? self->tail : NULL, &self->centred)) {
+                atomic_store(&self->centred.lost, 1);
+                return GGML_STATUS_FAILED;
+            }
             atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
             break;
         default:
@@ -135,6 +189,7 @@ static int graph_compute(ggml_backend_t b, struct ggml_cgraph *graph) {
 static void set_n_threads(ggml_backend_t b, int n_threads) {
     backend *self = b->context;
     self->n_threads = n_threads > 0 ? n_threads : 1;
+    now_number = self->number;
 }
 
 /* ---------------------------------------------------------------- the device */
@@ -173,12 +228,15 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     (void)params;
     backend *self = calloc(1, sizeof *self);
     st_tail *tail = st_tail_new();
-    if (self == NULL || tail == NULL) {
+    st_places *places = st_places_new();
+    if (self == NULL || tail == NULL || places == NULL) {
         free(self);
         st_tail_free(tail);
+        st_places_free(places);
         return NULL;
     }
     self->tail = tail;
+    self->centred.places = places;
     st_tail_resize(tail, atomic_load(&next_window), atomic_load(&next_first));
     self->base.guid = guid;
     self->base.iface.get_name = get_name;
@@ -189,8 +247,10 @@ static ggml_backend_t device_init(ggml_backend_dev_t dev, const char *params) {
     self->n_threads = 1;
     pthread_mutex_lock(&lock);
     self->number = ++n_created;
+    self->centred.centring = st_centring_hold(next_centring);
     self->next = backends;
     backends = self;
+    count_tails();
     pthread_mutex_unlock(&lock);
     return &self->base;
 }
@@ -200,18 +260,62 @@ static ggml_backend_buffer_type_t device_buffer_type(ggml_backend_dev_t dev) {
     return ggml.cpu_buffer_type();
 }
 
+/* Whether `op` reads or writes a K cache whose rows lack their constant. Those of the newest context are found while it
+ * is made: llama.cpp asks about all its nodes then. */
+static bool is_centred(const struct ggml_tensor *op, bool accepted) {
+    if (!atomic_load_explicit(&any_centred, memory_order_relaxed)) {
+        return false;
+    }
+    const bool reads = op->op == GGML_OP_FLASH_ATTN_EXT;
+    const struct ggml_tensor *cache = reads ? op->src[1]->view_src : op->view_src;
+    st_cache_id id;
+    if (cache == NULL || !st_cache_id_of(cache->name, &id) || id.value) {
+        return false;
+    }
+    pthread_mutex_lock(&lock);
+    centred_cache *c = centred_caches;
+    while (c != NULL && c->cache != cache) {
+        c = c->next;
+    }
+    if (c == NULL && accepted && st_centring_find(next_centring, id.layer) != NULL &&
+        (c = calloc(1, sizeof *c)) != NULL) {
+        c->cache = cache;
+        c->number = n_created;
+        c->layer = id.layer;
+        c->next = centred_caches;
+        centred_caches = c;
+    }
+    if (c != NULL && accepted) {
+        c->read |= reads;
+        c->written |= !reads;
+        st_rope_params rope;
+        if (!reads && st_rope_of_node(op, &rope) && rope.positions != NULL) {
+            /* an output is not overwritten: without that its memory is free behind the last ROPE node, and the write
+             * that asks for it comes later */
+            ((struct ggml_tensor *)(uintptr_t)rope.positions)->flags |= GGML_TENSOR_FLAG_OUTPUT;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return c != NULL;
+}
+
 static bool device_supports_op(ggml_backend_dev_t dev, const struct ggml_tensor *op) {
     (void)dev;
     st_attn_job job;
+    if (op->op != GGML_OP_FLASH_ATTN_EXT && op->op != GGML_OP_SET_ROWS) {
+        return false;
+    }
     if (op->op == GGML_OP_SET_ROWS) {
         st_rope_show(op);
     }
-    if (!atomic_load_explicit(&active, memory_order_relaxed)) {
+    const bool possible = op->op == GGML_OP_FLASH_ATTN_EXT ? st_attention_of(op, &job) : st_writes_cache(op);
+    const bool centred = is_centred(op, possible);
+    if (st_cpu_joined()) { /* the CPU backend gets the node, and with it the kernel */
         return false;
     }
-    return op->op == GGML_OP_FLASH_ATTN_EXT
-               ? st_attention_of(op, &job)
-               : op->op == GGML_OP_SET_ROWS && atomic_load_explicit(&writes, memory_order_relaxed) && st_writes_cache(op);
+    return possible && (centred || (atomic_load_explicit(&active, memory_order_relaxed) &&
+                                    (op->op == GGML_OP_FLASH_ATTN_EXT ||
+                                     atomic_load_explicit(&writes, memory_order_relaxed))));
 }
 
 static bool device_supports_buft(ggml_backend_dev_t dev, ggml_backend_buffer_type_t buft) {
@@ -304,6 +408,92 @@ void st_device_count(st_device_counters *counters) {
     counters->set_rows = atomic_load(&n_set_rows);
 }
 
+/* ---------------------------------------------------------------- in the CPU backend */
+
+/* It stays while its context computes, which is now. */
+static backend *find_backend(int64_t number) {
+    pthread_mutex_lock(&lock);
+    backend *b = backends;
+    while (b != NULL && b->number != number) {
+        b = b->next;
+    }
+    pthread_mutex_unlock(&lock);
+    return b;
+}
+
+st_device_now st_device_begin(const struct ggml_tensor *op, st_attn_job *job, int n_threads) {
+    st_device_now now = {0, NULL, -1};
+    backend *self = find_backend(now_number);
+    atomic_fetch_add_explicit(&n_attention, 1, memory_order_relaxed);
+    if (self == NULL) {
+        return now;
+    }
+    now.number = self->number;
+    if (st_tail_on(self->tail)) {
+        st_show_tail(op, job, self->tail);
+    }
+    if (!st_show_centre(op, job, &self->centred)) {
+        atomic_store(&self->centred.lost, 1);
+    }
+    if (st_mass_any()) {
+        now.layer = st_layer_of(op);
+        now.mass = st_mass_begin(now.number, now.layer, job, n_threads);
+    }
+    return now;
+}
+
+st_device_now st_device_forget(const st_device_now *now, st_attn_job *job) {
+    const st_device_now less = {now->number, NULL, now->layer};
+    job->exact_k = job->exact_v = NULL;
+    job->mass = NULL;
+    backend *self = find_backend(now->number);
+    if (job->centre != NULL && self != NULL) {
+        job->centre = NULL;
+        atomic_store(&self->centred.lost, 1);
+    }
+    if (now->mass != NULL) {
+        st_mass_fail(now->mass);
+    }
+    return less;
+}
+
+void *st_device_memory(const st_device_now *now, size_t need) {
+    backend *self = find_backend(now->number);
+    return self != NULL && st_attn_room(&self->memory, need) ? self->memory.base : NULL;
+}
+
+void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threads) {
+    st_mass_end(now->mass, now->layer, job, n_threads);
+}
+
+bool st_device_writes(void) {
+    return atomic_load_explicit(&n_tails, memory_order_relaxed) > 0;
+}
+
+bool st_device_centred(const struct ggml_tensor *op) {
+    return is_centred(op, false);
+}
+
+bool st_device_any_centred(void) {
+    return atomic_load_explicit(&any_centred, memory_order_relaxed);
+}
+
+void st_device_write_begin(const struct ggml_tensor *op, st_writing *writing) {
+    backend *self = find_backend(now_number);
+    memset(writing, 0, sizeof *writing);
+    if (self != NULL && !st_write_begin(op, &self->centred, writing)) {
+        atomic_store(&self->centred.lost, 1);
+    }
+}
+
+void st_device_wrote(const struct ggml_tensor *op, const st_writing *writing) {
+    backend *self = find_backend(now_number);
+    if (self != NULL && st_tail_on(self->tail)) {
+        st_keep_rows(op, writing, self->tail);
+    }
+    atomic_fetch_add_explicit(&n_set_rows, 1, memory_order_relaxed);
+}
+
 /* ---------------------------------------------------------------- age tiers */
 
 void st_device_tail_next(int32_t window, int32_t first) {
@@ -340,6 +530,7 @@ bool st_device_tail_resize(int64_t number, int32_t window, int32_t first) {
         return false;
     }
     st_tail_resize(tail, window, first);
+    count_tails();
     pthread_mutex_unlock(&lock);
     if (window > 0 || first > 0) {
         atomic_store(&writes, true);
@@ -402,4 +593,73 @@ int32_t st_device_tail_rows(int64_t number, int32_t layer, bool value) {
     const int32_t n = st_tail_rows(tail, id);
     pthread_mutex_unlock(&lock);
     return n;
+}
+
+/* ---------------------------------------------------------------- K without its constant */
+
+void st_device_centring_next(st_centring *centring) {
+    pthread_mutex_lock(&lock);
+    st_centring *before = next_centring;
+    next_centring = st_centring_hold(centring);
+    if (centring != NULL) {
+        atomic_store(&any_centred, true);
+    }
+    pthread_mutex_unlock(&lock);
+    st_centring_free(before);
+    if (centring != NULL) {
+        atomic_store(&writes, true);
+    }
+}
+
+int32_t st_device_centred_layers(int64_t number) {
+    int32_t n = 0;
+    pthread_mutex_lock(&lock);
+    for (const centred_cache *c = centred_caches; c != NULL; c = c->next) {
+        n += c->number == number && c->read && c->written;
+    }
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
+/* As lock_tail(). */
+static st_places *lock_places(int64_t number) {
+    pthread_mutex_lock(&lock);
+    for (backend *b = backends; b != NULL; b = b->next) {
+        if (b->number == number) {
+            return b->centred.places;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+bool st_device_places_load(int64_t number, int32_t group, int32_t stream, int32_t n, const int32_t *positions,
+                           const char *rows, size_t row_bytes) {
+    st_places *places = lock_places(number);
+    if (places == NULL) {
+        return false;
+    }
+    const bool done = st_places_load(places, group, stream, n, positions, rows, row_bytes);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int64_t st_device_places_bytes(int64_t number) {
+    st_places *places = lock_places(number);
+    if (places == NULL) {
+        return -1;
+    }
+    const int64_t bytes = (int64_t)st_places_bytes(places);
+    pthread_mutex_unlock(&lock);
+    return bytes;
+}
+
+bool st_device_centre_lost(int64_t number) {
+    bool lost = false;
+    pthread_mutex_lock(&lock);
+    for (backend *b = backends; b != NULL; b = b->next) {
+        lost |= b->number == number && atomic_exchange(&b->centred.lost, 0) != 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return lost;
 }

@@ -2,12 +2,16 @@
  *
  *   device.c            the device: which operations it takes, and its registration
  *   device_ops.c        ggml's operations translated to st_attn_job and to the tail
+ *   cpu_backend.h       the same nodes inside ggml's CPU backend, where that is possible
  *   rope_node.c         the ROPE node behind a write to a K cache
  *   attention_check.c   the checks before it is registered: layout of ggml's structs, results
  *   ggml_backend_abi.h  ggml's structs */
 #ifndef STRETCH_DEVICE_H
 #define STRETCH_DEVICE_H
 
+#include "attention.h"
+#include "centring.h"
+#include "device_ops.h"
 #include "ggml_backend_abi.h"
 #include "stretch.h"
 
@@ -77,9 +81,50 @@ ST_API int32_t st_device_tail_read(int64_t backend, int32_t layer, bool value, i
 ST_API int64_t st_device_tail_bytes(int64_t backend);
 ST_API int32_t st_device_tail_rows(int64_t backend, int32_t layer, bool value);
 
-/* ---------------------------------------------------------------- shared by device*.c and attention_check.c */
+/* ---------------------------------------------------------------- K without its constant (centring.h, places.h) */
+
+/* Contexts that are created from now on store K so (it is held until they are gone); NULL: as it is. */
+ST_API void st_device_centring_next(st_centring *centring);
+/* Layers of a context whose K this device both writes and reads: fewer than the centring has means that some rows would
+ * be whole, and that the context must not be used with it. Known once the context is created. */
+ST_API int32_t st_device_centred_layers(int64_t backend);
+/* See st_places_load(). */
+ST_API bool st_device_places_load(int64_t backend, int32_t group, int32_t stream, int32_t n,
+                                  const int32_t *positions, const char *rows, size_t row_bytes);
+ST_API int64_t st_device_places_bytes(int64_t backend);
+/* Whether the constant of some row could not be put back since this was asked last: what was computed is worth
+ * nothing. */
+ST_API bool st_device_centre_lost(int64_t backend);
+
+/* ---------------------------------------------------------------- shared by device*.c, cpu_backend.c and the checks */
 const st_device_ggml *st_device_ggml_api(void);
 ggml_backend_dev_t st_device_get(void);
 const char *st_device_check(void);
+const char *st_cpu_check(void);
+
+/* What a node in the CPU backend needs of the context that computes: that which was last told its number of threads by
+ * the calling thread, as llama.cpp does right before it computes. */
+typedef struct st_device_now {
+    int64_t number;       /* of its backend; 0: none */
+    struct watched *mass; /* NULL: it is not watched */
+    int32_t layer;
+} st_device_now;
+
+/* Let the job of a FLASH_ATTN_EXT node read exact rows and keep probabilities where the context wants it. */
+st_device_now st_device_begin(const struct ggml_tensor *op, st_attn_job *job, int n_threads);
+/* Take that back: there was no memory for it. */
+st_device_now st_device_forget(const st_device_now *now, st_attn_job *job);
+/* Memory of the context; NULL if there is none. */
+void *st_device_memory(const st_device_now *now, size_t need);
+void st_device_end(const st_device_now *now, const st_attn_job *job, int n_threads);
+/* Whether any SET_ROWS node is computed with the kernel. */
+bool st_device_writes(void);
+/* Whether a node writes or reads a K cache that only the kernel may touch. */
+bool st_device_centred(const struct ggml_tensor *op);
+/* Whether there is any: then a node that writes begins with st_device_write_begin(). */
+bool st_device_any_centred(void);
+void st_device_write_begin(const struct ggml_tensor *op, st_writing *writing);
+/* What follows when the rows of a node are written. */
+void st_device_wrote(const struct ggml_tensor *op, const st_writing *writing);
 
 #endif

@@ -1,7 +1,9 @@
 #include "device_ops.h"
 
+#include "rope_node.h"
 #include "team.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static float param(const struct ggml_tensor *op, int i) {
@@ -119,33 +121,152 @@ static bool cache_of(const struct ggml_tensor *base, st_cache *cache) {
     return base->nb[1] == cache->row_bytes && base->nb[2] == cache->row_bytes * (size_t)cache->n_cells;
 }
 
-enum { ROWS_AT_ONCE = 16 };
+static bool room_for(st_room *room, size_t n) {
+    if (room->n < n) {
+        free(room->values);
+        room->values = malloc(n * sizeof(float));
+        room->n = room->values != NULL ? n : 0;
+    }
+    return room->n >= n;
+}
 
-typedef struct writing {
-    const struct ggml_tensor *op;
-    const st_row_type *type;
-} writing;
+/* The positions of the rows that a node writes. The first layer of a group is asked, the others use what it told
+ * (places.h). */
+static const int32_t *positions_of(const struct ggml_tensor *op, const st_centre_layer *l, st_centred *centred,
+                                   const st_cache *cache) {
+    const int64_t n = op->src[0]->ne[1];
+    const int64_t *index = op->src[1]->data;
+    const int32_t cells = cache->n_cells * cache->n_stream;
+    if (l->leads) {
+        st_rope_params rope;
+        if (!st_rope_of_node(op, &rope) || rope.positions == NULL || rope.positions->ne[0] < n ||
+            !st_places_find(centred->places, l->group, cache->data, cache->row_bytes, cache->n_cells, cache->n_stream) ||
+            !st_places_write(centred->places, l->group, cells, index, rope.positions->data, (int32_t)n)) {
+            return NULL;
+        }
+    }
+    const int32_t *all = st_places_of(centred->places, l->group);
+    if (all == NULL || !room_for(&centred->room, (size_t)n * (size_t)(op->src[0]->ne[0] + 1))) {
+        return NULL;
+    }
+    int32_t *positions = (int32_t *)(void *)(centred->room.values + n * op->src[0]->ne[0]);
+    for (int64_t i = 0; i < n; i++) {
+        positions[i] = all[index[i]];
+    }
+    return positions;
+}
 
-static void write_some(void *arg, int part) {
-    const writing *w = arg;
-    const struct ggml_tensor *rows = w->op->src[0];
-    const int64_t *index = w->op->src[1]->data;
-    const int64_t end = (part + 1) * ROWS_AT_ONCE < rows->ne[1] ? (part + 1) * ROWS_AT_ONCE : rows->ne[1];
-    for (int64_t i = part * ROWS_AT_ONCE; i < end; i++) {
-        w->type->from_f32((const float *)(const void *)((const char *)rows->data + (size_t)i * rows->nb[1]),
-                          (char *)w->op->data + (size_t)index[i] * w->op->nb[1], rows->ne[0]);
+bool st_write_begin(const struct ggml_tensor *op, st_centred *centred, st_writing *writing) {
+    st_cache cache;
+    memset(writing, 0, sizeof *writing);
+    const st_centre_layer *l = st_centre_written(op, centred);
+    if (l == NULL) {
+        return true;
+    }
+    const int32_t *positions = cache_of(op->view_src, &cache) ? positions_of(op, l, centred, &cache) : NULL;
+    if (positions == NULL) {
+        return false;
+    }
+    writing->centre = l;
+    writing->positions = positions;
+    writing->centred = centred->room.values;
+    return true;
+}
+
+void st_write_part(const struct ggml_tensor *op, const st_writing *writing, int thread, int n) {
+    const struct ggml_tensor *rows = op->src[0];
+    const st_row_type *type = st_row_type_find(op->type);
+    const int64_t *index = op->src[1]->data;
+    const int64_t each = (rows->ne[1] + n - 1) / n;
+    const int64_t end = (thread + 1) * each < rows->ne[1] ? (thread + 1) * each : rows->ne[1];
+    for (int64_t i = thread * each; i < end; i++) {
+        const float *row = (const float *)(const void *)((const char *)rows->data + (size_t)i * rows->nb[1]);
+        if (writing->centre != NULL) {
+            float *centred = writing->centred + i * rows->ne[0];
+            memcpy(centred, row, (size_t)rows->ne[0] * sizeof(float));
+            st_centre_row(writing->centre, centred, writing->positions[i], false);
+            row = centred;
+        }
+        type->from_f32(row, (char *)op->data + (size_t)index[i] * op->nb[1], rows->ne[0]);
     }
 }
 
-void st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail) {
+void st_keep_rows(const struct ggml_tensor *op, const st_writing *writing, st_tail *tail) {
     const struct ggml_tensor *rows = op->src[0];
-    writing w = {op, st_row_type_find(op->type)};
-    const int parts = (int)((rows->ne[1] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE);
-    st_team_each(n_threads, parts, write_some, &w);
     st_cache cache;
-    if (tail != NULL && cache_of(op->view_src, &cache)) {
-        st_tail_write(tail, &cache, rows->data, rows->nb[1], op->src[1]->data, (int32_t)rows->ne[1]);
+    if (cache_of(op->view_src, &cache)) {
+        const bool centred = writing->centre != NULL;
+        st_tail_write(tail, &cache, centred ? (const char *)writing->centred : rows->data,
+                      centred ? (size_t)rows->ne[0] * sizeof(float) : rows->nb[1], op->src[1]->data,
+                      (int32_t)rows->ne[1]);
     }
+}
+
+enum { ROWS_AT_ONCE = 16 };
+
+typedef struct write_call {
+    const struct ggml_tensor *op;
+    st_writing writing;
+    int n_parts;
+} write_call;
+
+static void write_some(void *arg, int part) {
+    const write_call *c = arg;
+    st_write_part(c->op, &c->writing, part, c->n_parts);
+}
+
+bool st_write_cache(const struct ggml_tensor *op, int n_threads, st_tail *tail, st_centred *centred) {
+    write_call call = {op, {NULL, NULL, NULL}, (int)((op->src[0]->ne[1] + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE)};
+    if (!st_write_begin(op, centred, &call.writing)) {
+        return false;
+    }
+    st_team_each(n_threads, call.n_parts, write_some, &call);
+    if (tail != NULL) {
+        st_keep_rows(op, &call.writing, tail);
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------- the constant of K */
+
+static const st_centre_layer *layer_of(const struct ggml_tensor *cache, const st_centred *centred) {
+    st_cache_id id;
+    return centred->centring != NULL && cache != NULL && st_cache_id_of(cache->name, &id) && !id.value
+               ? st_centring_find(centred->centring, id.layer)
+               : NULL;
+}
+
+const st_centre_layer *st_centre_written(const struct ggml_tensor *op, const st_centred *centred) {
+    return layer_of(op->view_src, centred);
+}
+
+const st_centre_layer *st_centre_read(const struct ggml_tensor *op, const st_centred *centred) {
+    return layer_of(op->src[1]->view_src, centred);
+}
+
+bool st_show_centre(const struct ggml_tensor *op, st_attn_job *job, st_centred *centred) {
+    const st_centre_layer *l = st_centre_read(op, centred);
+    if (l == NULL) {
+        return true;
+    }
+    st_cache cache;
+    if (!cache_of(op->src[1]->view_src, &cache) || l->n_head_kv != job->n_head_kv || l->head_dim != job->dk) {
+        return false;
+    }
+    if (l->leads &&
+        !st_places_find(centred->places, l->group, cache.data, cache.row_bytes, cache.n_cells, cache.n_stream)) {
+        return false;
+    }
+    const int32_t *positions = st_places_of(centred->places, l->group);
+    const size_t stream = (size_t)((const char *)op->src[1]->data - cache.data) / cache.row_bytes;
+    if (positions == NULL) {
+        return false;
+    }
+    job->positions = positions + stream;
+    job->positions_stream = (size_t)cache.n_cells;
+    job->centre = l;
+    job->lost = &centred->lost;
+    return true;
 }
 
 /* ---------------------------------------------------------------- reading it exactly */

@@ -29,7 +29,7 @@ enum {
 };
 
 enum { GGML_I32 = 26, GGML_I64 = 27 }; /* of enum ggml_type */
-enum { GGML_TENSOR_FLAG_INPUT = 1, GGML_TENSOR_FLAG_COMPUTE = 16 };
+enum { GGML_TENSOR_FLAG_INPUT = 1, GGML_TENSOR_FLAG_OUTPUT = 2, GGML_TENSOR_FLAG_COMPUTE = 16 };
 enum { GGML_BACKEND_DEVICE_TYPE_CPU = 0, GGML_BACKEND_DEVICE_TYPE_ACCEL = 3 };
 enum { GGML_STATUS_ALLOC_FAILED = -2, GGML_STATUS_FAILED = -1, GGML_STATUS_SUCCESS = 0 };
 
@@ -61,7 +61,7 @@ struct ggml_cgraph {
 typedef struct ggml_backend_reg *ggml_backend_reg_t;
 typedef struct ggml_backend_device *ggml_backend_dev_t;
 typedef struct ggml_backend *ggml_backend_t;
-typedef void *ggml_backend_buffer_type_t;
+typedef struct ggml_backend_buffer_type *ggml_backend_buffer_type_t;
 typedef void *ggml_backend_buffer_t;
 
 struct ggml_backend_i {
@@ -127,6 +127,22 @@ struct ggml_backend_reg {
     int api_version;
     struct ggml_backend_reg_i iface;
     void *context;
+};
+
+struct ggml_backend_buffer_type {
+    const char *(*get_name)(ggml_backend_buffer_type_t buft);
+    void *alloc_buffer, *get_alignment, *get_max_size, *get_alloc_size, *is_host;
+    ggml_backend_dev_t device;
+    void *context;
+};
+
+/* ggml-cpu/ggml-cpu-impl.h: what a thread of the CPU backend computes a node with. */
+struct ggml_compute_params {
+    int ith, nth;
+    size_t wsize; /* of wdata, which all threads share */
+    void *wdata;
+    void *threadpool;
+    bool use_ref;
 };
 
 struct ggml_init_params {

@@ -2,7 +2,9 @@
  *
  * ggml's CPU backend on Linux computes in OpenMP regions of libgomp. Its threads wait for the next region
  * by spinning, so a second pool would have to share the cores with them. GOMP_parallel, called from the
- * same thread with the same number, opens a region in the very same team.
+ * same thread with the same number, opens a region in the very same team. The number must be ggml's even
+ * where there is less to do: libgomp ends the threads that a smaller region leaves over and creates them
+ * again for the next larger one, which costs up to a hundred times as much as the region.
  *
  * Without libgomp (ggml's own pool, which only spins while a graph is computed) there is a small pool of
  * our own: its threads spin for a moment, then sleep. */
@@ -112,16 +114,11 @@ static void run_in_pool(call *c, int threads) {
 
 void st_team_each(int n, int n_parts, st_team_fn fn, void *arg) {
     call c = {fn, arg, n_parts, 0};
-    const int threads = n < n_parts ? n : n_parts;
-    if (threads <= 1) {
+    if (n <= 1 || n_parts <= 1) {
         take_part(&c);
     } else if (gomp_parallel != NULL) {
-        gomp_parallel(take_part, &c, (unsigned)threads, 0);
+        gomp_parallel(take_part, &c, (unsigned)n, 0);
     } else {
-        run_in_pool(&c, threads);
+        run_in_pool(&c, n < n_parts ? n : n_parts);
     }
-}
-
-void st_team_run(int n, st_team_fn fn, void *arg) {
-    st_team_each(n, n, fn, arg);
 }

@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize import ggml
+from quantize.cache_types import SINKS
+from quantize.centring import Centring, Recentring, with_id
 from quantize.geometry import Geometry, LayerHeads
 from quantize.native.tail import Tail
 from quantize.rotation import hadamard, rotation_k, rotation_v
@@ -148,7 +150,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The newest rows of K or of V of one layer, as far as they were found, the newest last."""
+    """The first and the newest rows of K or of V of one layer, as far as they were found, the newest last."""
 
     part: int
     index: int
@@ -161,6 +163,8 @@ class _Found:
     """Shape (cells, n_embd), turned as the rows of the new cache are."""
     exact: NDArray[np.bool_]
     """False: only better than what the new cache makes of it."""
+    recent: NDArray[np.bool_]
+    """False: one of the first tokens of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +175,8 @@ class Filling:
 
     @property
     def n_exact(self) -> int:
-        """Tokens whose rows are exact in every layer."""
-        return min((int(f.exact.sum()) for f in self.found), default=0)
+        """Newest tokens whose rows are exact in every layer."""
+        return min((int((f.exact & f.recent).sum()) for f in self.found), default=0)
 
     def write_into(self, state: SavedState) -> None:
         """Make the rows of a transcoded ``state`` from the exact ones, where these were found."""
@@ -194,7 +198,13 @@ NOTHING = Filling(())
 
 
 def gather(
-    n_window: int, sources: Sequence[Source], like: SavedState, layout: Layout, type_k: int, type_v: int
+    n_window: int,
+    sources: Sequence[Source],
+    like: SavedState,
+    layout: Layout,
+    type_k: int,
+    type_v: int,
+    centring: Centring | None = None,
 ) -> Filling:
     """Find the newest rows for a context that will hold a state in other types.
 
@@ -205,6 +215,7 @@ def gather(
         like: a state with the positions of the one that will be loaded.
         type_k: ggml type of K in the new cache.
         type_v: the same of V.
+        centring: what K of the new cache is stored without.
     """
     if len(like.parts) != len(layout.geometry.parts):
         return NOTHING  # a recurrent model, whose state is not transcoded
@@ -212,7 +223,11 @@ def gather(
     found: list[_Found] = []
     for part, p in enumerate(like.parts):
         positions = like.positions(part)
-        newest = np.argsort(positions, kind="stable")[max(0, len(positions) - n_window) :]
+        order = np.argsort(positions, kind="stable")
+        n_recent = min(n_window, len(positions))
+        sinks = order[: min(SINKS, len(positions) - n_recent)] if n_recent else order[:0]
+        newest = np.concatenate([sinks, order[len(positions) - n_recent :]])
+        recent = np.arange(len(newest)) >= len(sinks)
         usable = [s for s in sources if _same_shape(s.state, like, part)]
         if not len(newest) or p.v_trans or not p.v:
             continue
@@ -221,9 +236,23 @@ def gather(
             values = np.zeros((len(newest), n_embd), np.float16)
             kind = np.zeros(len(newest), np.int8)
             for source in usable:
-                _take(source, part, i, layer, side, positions[newest], values, kind, layout, formats[side])
+                after = centring if side == "k" else None
+                _take(
+                    source,
+                    part,
+                    i,
+                    layer,
+                    side,
+                    positions[newest],
+                    values,
+                    kind,
+                    layout,
+                    formats[side],
+                    after,
+                )
             known = kind > _UNKNOWN
-            found.append(_Found(part, i, layer, side, newest[known], values[known], kind[known] == _EXACT))
+            exact = kind[known] == _EXACT
+            found.append(_Found(part, i, layer, side, newest[known], values[known], exact, recent[known]))
     return Filling(tuple(found))
 
 
@@ -241,6 +270,7 @@ def _take(
     kind: NDArray[np.int8],
     layout: Layout,
     target: ggml.RowFormat,
+    centring: Centring | None,
 ) -> None:
     """Take the rows of ``positions`` that ``source`` has and that are not exact yet."""
     rows = _rows(source.state, part, side)[index]
@@ -261,7 +291,12 @@ def _take(
     if of_tail is not None:
         read[exact] = of_tail.values[row_of[exact]]
     turns = [layout.rotation(part, side, f) for f in (fmt, target)]
-    if turns[0] != turns[1]:
+    before = with_id(source.state.centring) if side == "k" else None
+    if before != centring:
+        Recentring(part, index, before, centring).apply(
+            read, positions[wanted], source_turned=turns[0] > 0, target_turned=turns[1] > 0
+        )
+    elif turns[0] != turns[1]:
         hadamard(read.reshape(-1), max(turns))
     new = np.where(exact | (not fmt.quantized), _EXACT, _FINER if finer else _UNKNOWN).astype(np.int8)
     better = new > kind[wanted]

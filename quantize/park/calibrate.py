@@ -1,58 +1,66 @@
 """Calibrating a model: the bases, the predictor and the weights of its codecs, from its own activations.
 
 The model reads a text, a few thousand tokens at a time; of each stretch only second moments are kept, so that
-the length of the text costs no memory. Then it is measured what a change of K or V of each layer costs
-(KLD for each squared unit of noise), and what each codec costs at several steps, on a stretch of the text
-that the bases have not seen.
+the length of the text costs no memory, and some of the queries with which its attention asked. Then it is
+measured what an error of each layer costs, and what each codec costs at several steps, on a stretch of the
+text that the bases have not seen.
 
 Every stretch that was read is written to a file, from which an interrupted calibration goes on.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import llama_cpp.llama_cpp as L
 import numpy as np
 from numpy.typing import NDArray
 
 from quantize.buffers import allocate
-from quantize.errors import EngineError, OutOfMemoryError, StateError
-from quantize.lab.divergence import log_softmax
+from quantize.errors import OutOfMemoryError, StateError
 from quantize.llama import Context, Model
+from quantize.native.attention_mass import Watched
 from quantize.park.bases import Bases
 from quantize.park.below import group_below
 from quantize.park.choice import worth_it
 from quantize.park.codec import CODECS, Job, Setting
 from quantize.park.file import ParkReader
+from quantize.park.importance import queries_name
 from quantize.park.parking import ModelFacts, park, unpark
-from quantize.park.plain import SIDES, Floats, Side, Source
+from quantize.park.plain import Floats, Source
+from quantize.park.probe import Probe, read_text
 from quantize.park.profile import Point, Profile, read_arrays, write_arrays
+from quantize.park.sensitivity import Sensitivity, metric
 from quantize.park.transform import TransformCodec, token_features
-from quantize.state import SavedState, read_state
+from quantize.park.weighing import noise_floor, weigh
+from quantize.state import SavedState
 
-STRETCH = 4096
+STRETCH = 2048
 """Tokens that are read as one text."""
+ASKING = 256
+"""Of these the newest, whose queries ask the stretch."""
 PROBE = 2048
 """Tokens that are compressed for a measurement, and"""
-AFTER = 256
+AFTER = 128
 """the tokens after them whose answers are compared."""
-LEAST = STRETCH + PROBE + AFTER
+LEAST = 3 * STRETCH + PROBE + AFTER
 """Fewer tokens than this are no text to calibrate with."""
-NOISE = 0.4
-"""Of the standard deviation: noise whose effect is measured."""
-FLOOR_NOISE = 1e-3
-"""Noise that is too small to matter. What it changes is the model's own rounding (8-bit weights round their
-inputs to 8 bits, too), which is in every measurement and is no property of a layer."""
-STEPS = (0.02, 0.03, 0.045, 0.07, 0.1, 0.14)
+STEPS = {
+    "learned": (0.03, 0.05, 0.08, 0.12, 0.18, 0.27),
+    "lowrank": (0.03, 0.08, 0.18),
+    "crosslayer": (0.03, 0.08, 0.18),
+}
+"""At which each codec is measured."""
+QUERIES = 96
+"""Of each KV head that are kept."""
 MAX_FEATURES = 768
 """A wider embedding is shortened to this many principal components."""
 F16 = 1
-MOMENTS = b"2"
+MOMENTS = b"3"
 """Which moments are kept: notes with others are not gone on with."""
 
 
@@ -113,20 +121,29 @@ class Calibration:
         self._recall()
         n_ctx = max(len(s) for s in [*self._stretches, self._probe])
         with Context(self._model, n_ctx=n_ctx + 1, n_outputs_max=AFTER, n_batch=512) as context:
+            watched = Watched.newest()
             while self._n_read < len(self._stretches):
-                yield Progress("reading", 0.5 * self._n_read / len(self._stretches))
+                yield Progress("reading", 0.55 * self._n_read / len(self._stretches))
                 tokens = self._stretches[self._n_read]
-                self.add(_read(context, tokens), tokens)
+                state = read_text(context, tokens, watched, min(ASKING, len(tokens)))
+                self.add(state, tokens)
+                if watched is not None:
+                    self._ask(watched, state)
+                    watched.stop()
                 self._n_read += 1
                 self._remember()
-            probe = _Probe(context, self._probe)
-            weights: dict[str, NDArray[np.float32]] = {}
-            for fraction in self._weigh(probe, weights):
-                yield Progress("weighing the layers", 0.5 + 0.2 * fraction)
-            profile = Profile(self._facts.fingerprint, self._solve(probe, weights), {}, self.n_tokens)
+            yield Progress("weighing the layers", 0.55)
+            probe = Probe(context, self._probe, AFTER)
+            queries = self._queries()
+            gains: dict[str, NDArray[np.float32]] = {}
+            floor = noise_floor(probe)
+            for fraction in weigh(probe, self._facts.frame, self.sums, queries, gains, floor):
+                yield Progress("weighing the layers", 0.55 + 0.2 * fraction)
+            arrays = {**queries, **self._solve(probe, gains, queries)}
+            profile = Profile(self._facts.fingerprint, arrays, {}, self.n_tokens, floor)
             profile.seal()
             for fraction in self._measure(probe, profile):
-                yield Progress("measuring the codecs", 0.7 + 0.3 * fraction)
+                yield Progress("measuring the codecs", 0.75 + 0.25 * fraction)
         self.profile = profile
         self._notes.unlink(missing_ok=True)
 
@@ -163,6 +180,34 @@ class Calibration:
                 raise OutOfMemoryError("There is no memory to calibrate this model.") from error
         found += value
 
+    def _ask(self, watched: Watched, state: SavedState) -> None:
+        """Take in how the attention asked a stretch."""
+        watched.check()
+        geometry = self._facts.frame.geometry
+        source = Source(state, self._facts.frame)
+        sensitivity = Sensitivity(self._facts.frame, self._sum, self._n_read)
+        for part, layers in enumerate(geometry.parts):
+            for layer in range(len(layers)):
+                number = geometry.number(part, layer)
+                rows = watched.queries(number)
+                if len(rows):
+                    asked = sensitivity.take(source, part, layer, rows, watched.scale(number))
+                    self.sums[f"{queries_name(part, layer)}.{self._n_read}"] = asked.astype(np.float64)
+
+    def _queries(self) -> dict[str, NDArray[Any]]:
+        """Of those that asked the stretches as many as are kept, for the profile."""
+        found: dict[str, NDArray[Any]] = {}
+        rng = np.random.default_rng(3)
+        for part, layers in enumerate(self._facts.frame.geometry.parts):
+            for layer in range(len(layers)):
+                name = queries_name(part, layer)
+                pieces = [a for i in range(self._n_read) if (a := self.sums.get(f"{name}.{i}")) is not None]
+                if pieces:
+                    every = np.concatenate(pieces, axis=1)
+                    kept = rng.choice(every.shape[1], min(QUERIES, every.shape[1]), replace=False)
+                    found[name] = np.ascontiguousarray(every[:, kept], np.float16)
+        return found
+
     def add(self, state: SavedState, tokens: Sequence[int]) -> None:
         """Take the moments of one stretch in."""
         source = Source(state, self._facts.frame)
@@ -189,12 +234,6 @@ class Calibration:
             self._sum(f"ff.{p}", f.T @ f)
             self._sum(f"f.{p}", f.sum(axis=0))
             self._sum(f"n.{p}", np.array([float(len(f))]))
-        for p, layers in enumerate(frame.geometry.parts):
-            for side in SIDES:
-                squares = [
-                    float(np.var(source.plain(p, i, side, 4, job.cells[p]))) for i in range(len(layers))
-                ]
-                self._sum(f"var.{p}.{side}", np.array(squares))
 
     def _token_features(self, job: Job, part: int) -> Floats:
         """Features of each cell's token and the one before it, shape (cells, 2 * features)."""
@@ -221,15 +260,18 @@ class Calibration:
 
     # ------------------------------------------------------------------ bases
 
-    def _solve(self, probe: _Probe, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+    def _solve(
+        self, probe: Probe, gains: Mapping[str, NDArray[np.float32]], queries: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         """The arrays of the profile."""
-        arrays: dict[str, NDArray[Any]] = dict(weights)
+        arrays: dict[str, NDArray[Any]] = dict(queries)
         if "features" in self.sums:
             arrays["features"] = self.sums["features"].astype(np.float16)
         frame = self._facts.frame
         for codec in transforms():
             groups = codec.groups(frame)
-            bases = Bases(codec.name, codec.predicts, groups, frame, self.sums, weights)
+            cost = functools.partial(metric, frame, self.sums, gains)
+            bases = Bases(codec.name, codec.predicts, groups, frame, self.sums, cost)
             for i in range(len(groups)):
                 arrays |= bases.plain(i)
             if codec.predicts:
@@ -241,78 +283,22 @@ class Calibration:
 
     # ------------------------------------------------------------------ measurements
 
-    def _weigh(self, probe: _Probe, weights: dict[str, NDArray[np.float32]]) -> Iterator[float]:
-        """sqrt(KLD for each squared unit of noise), of K and V of every layer."""
-        rng = np.random.default_rng(1)
-        parts = self._facts.frame.geometry.parts
-        total = 2 * sum(len(layers) for layers in parts)
-        done = 0
-        floor = probe.kld(_with_noise(probe.state, 0, 0, "k", FLOOR_NOISE, rng))
-        for p, layers in enumerate(parts):
-            for side in SIDES:
-                variance = self.sums[f"var.{p}.{side}"] / max(self._n_read, 1)
-                found = np.ones(len(layers))
-                for layer in range(len(layers)):
-                    sigma = NOISE * float(np.sqrt(max(variance[layer], 1e-12)))
-                    kld = probe.kld(_with_noise(probe.state, p, layer, side, sigma, rng))
-                    found[layer] = np.sqrt(max(kld - floor, kld / 20, 1e-9)) / sigma
-                    done += 1
-                    yield done / total
-                weights[f"weight.{p}.{side}"] = found.astype(np.float32)
-
-    def _measure(self, probe: _Probe, profile: Profile) -> Iterator[float]:
+    def _measure(self, probe: Probe, profile: Profile) -> Iterator[float]:
         """What each codec costs at each step."""
         facts = replace(self._facts, profile=profile)
-        codecs = transforms()
+        settings = [(codec.name, step) for codec in transforms() for step in STEPS[codec.name]]
         path = self._notes.with_suffix(".probe")
         try:
-            for i, codec in enumerate(codecs):
-                found = profile.points[codec.name] = []
-                for j, step in enumerate(STEPS):
-                    parked = park(probe.state, probe.before, facts, Setting(codec.name, step), path)
-                    assert parked is not None
-                    with ParkReader(path) as reader:
-                        back = unpark(reader, facts, F16, F16, allocate)
-                    found.append(Point(step, probe.kld(back.data), parked.ratio))
-                    yield (i * len(STEPS) + j + 1) / (len(codecs) * len(STEPS))
+            for i, (name, step) in enumerate(settings):
+                parked = park(probe.state, probe.before, facts, Setting(name, step), path)
+                assert parked is not None
+                with ParkReader(path) as reader:
+                    back = unpark(reader, facts, F16, F16, allocate)
+                point = Point(step, probe.kld(back.data), parked.ratio)
+                profile.points.setdefault(name, []).append(point)
+                yield (i + 1) / len(settings)
         finally:
             path.unlink(missing_ok=True)
-
-
-class _Probe:
-    """A text whose beginning is compressed, and the answers that follow it."""
-
-    def __init__(self, context: Context, tokens: Sequence[int]) -> None:
-        self._context = context
-        self.before, self._after = list(tokens[:-AFTER]), list(tokens[-AFTER:])
-        self.state = _read(context, self.before)
-        self._reference = self._answers(self.state.data)
-
-    def _answers(self, data: NDArray[np.uint8]) -> NDArray[np.float64]:
-        context = self._context
-        context.clear()
-        if not context.load_state(data):
-            raise EngineError("llama.cpp refused a state during the calibration.")
-        if context.decode(self._after, len(self.before), logits="all"):
-            raise EngineError("llama.cpp could not read the text of the calibration.")
-        pointer = L.llama_get_logits(context.handle)
-        logits = np.ctypeslib.as_array(pointer, shape=(len(self._after), context.model.n_vocab))
-        return log_softmax(logits)
-
-    def kld(self, data: NDArray[np.uint8]) -> float:
-        """Mean KLD of the answers with the cache ``data``."""
-        p, q = self._reference, self._answers(data)
-        return float(np.maximum(np.einsum("ij,ij->i", np.exp(p), p - q), 0).mean())
-
-
-def _read(context: Context, tokens: Sequence[int]) -> SavedState:
-    """The f16 state after ``tokens``."""
-    context.clear()
-    for at in range(0, len(tokens), context.n_batch):
-        if context.decode(tokens[at : at + context.n_batch], at, logits="none"):
-            raise EngineError("llama.cpp could not read the text of the calibration.")
-    data = allocate(context.state_size())
-    return read_state(data[: context.save_state(data)])
 
 
 def _job(facts: ModelFacts, source: Source, tokens: Sequence[int]) -> Job:
@@ -322,17 +308,3 @@ def _job(facts: ModelFacts, source: Source, tokens: Sequence[int]) -> Job:
     cells = tuple(len(a) for a in at)
     now, before = tuple(ids[a] for a in at), tuple(shifted[a] for a in at)
     return Job(facts.frame, Setting("learned"), cells, now, before, None, facts.embedding)
-
-
-def _with_noise(
-    state: SavedState, part: int, layer: int, side: Side, sigma: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """The f16 state with Gaussian noise on one side of one layer, but for its ends."""
-    data = state.data.copy()
-    p = state.parts[part]
-    rows = (p.k if side == "k" else p.v)[layer]
-    block = data[rows.offset : rows.offset + rows.size].view(np.uint8).copy().view(np.float16)
-    values = block.reshape(p.n_cells, -1).astype(np.float32)
-    values[4:-8] += rng.normal(0, sigma, values[4:-8].shape).astype(np.float32)
-    data[rows.offset : rows.offset + rows.size] = values.astype(np.float16).reshape(-1).view(np.uint8)
-    return data

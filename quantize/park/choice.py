@@ -9,7 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quantize.park.bases import USUAL_STEP
+from quantize.park.classes import Classes
 from quantize.park.codec import Job, spans
+from quantize.park.importance import Importance
 from quantize.park.plain import Floats, Source
 from quantize.park.profile import Profile
 from quantize.park.transform import Arrays, TransformCodec, code, residual
@@ -35,7 +37,9 @@ def worth_it(
     )
     chain = with_below.chain()
     chosen: dict[str, NDArray[Any]] = {}
+    importance = Importance(source, plain)
     for index, group in enumerate(without.groups):
+        of_token = importance.classes(group.part, group.layers)
         stretches = spans(job.cells[group.part])
         told = [chain.told(index, number) for number in range(len(stretches))]
         best: tuple[int, list[Floats]] | None = None
@@ -44,10 +48,10 @@ def worth_it(
                 continue
             size, rest = 0, []
             for span, t in zip(stretches, known, strict=True):
-                step = USUAL_STEP * span.fineness
-                coded = code(arrays, source, index, span, t, step)
+                classes = Classes(of_token[span.start : span.end])
+                coded = code(arrays, source, index, span, classes, t, USUAL_STEP)
                 size += len(coded.pack())
-                rest.append(residual(arrays, index, coded, t, step))
+                rest.append(residual(arrays, index, coded, t, USUAL_STEP))
             if best is None or size < best[0]:
                 best = size, rest
                 if arrays is with_below:

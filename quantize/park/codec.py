@@ -38,12 +38,10 @@ Blocks = Iterator[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of cells that are coded alike."""
+    """A stretch of cells that are coded together."""
 
     start: int
     end: int
-    fineness: float = 1.0
-    """The quantizer's step is multiplied by it: recent tokens are looked at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,6 @@ N_LAST = 8
 """Tokens at the end that are kept exactly."""
 LONGEST = 2048
 """Cells of one block."""
-AGES = ((24, 0.25), (64, 0.4), (256, 0.6), (1024, 0.8))
-"""The step of the quantizer by age: up to so many tokens from the end, times so much."""
 
 
 def exact_cells(n: int) -> tuple[int, int]:
@@ -83,17 +79,7 @@ def exact_cells(n: int) -> tuple[int, int]:
 def spans(n: int) -> list[Span]:
     """The stretches between the exact cells of ``n``, the oldest first."""
     first, last = exact_cells(n)
-    edges = [(max(first, n - age), fineness) for age, fineness in reversed(AGES)]
-    found: list[Span] = []
-    start, fineness = first, 1.0
-    for edge, finer in (*edges, (n - last, 0.0)):
-        edge = min(edge, n - last)
-        while start < edge:
-            end = min(edge, start + LONGEST)
-            found.append(Span(start, end, fineness))
-            start = end
-        fineness = finer
-    return found
+    return [Span(at, min(at + LONGEST, n - last)) for at in range(first, n - last, LONGEST)]
 
 
 @dataclass(frozen=True, slots=True)

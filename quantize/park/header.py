@@ -15,7 +15,7 @@ from typing import IO, Any
 from quantize.errors import StateError
 
 MAGIC = b"STRETCHK"
-VERSION = 2
+VERSION = 3
 MAX_HEADER = 1 << 20
 MAX_TOKENS = 1 << 26
 MAX_CHAIN = 16
@@ -63,6 +63,8 @@ class About:
     whole_from: int = 0
     composite: bool = False
     """Whether cells hold other tokens in every layer and head."""
+    centring: int = 0
+    """Id of what K in the file's own rows lacks (``quantize.centring``); 0 for nothing."""
 
 
 class BeginningError(StateError):
@@ -144,7 +146,7 @@ def _about(header: bytes) -> About:
         cells = tuple(int(n) for n in fields.pop("cells"))
         about = About(cells=cells, **fields)
         numbers = [about.n_tokens, about.type_k, about.type_v, about.f16_bytes, about.conversation]
-        numbers += [about.start, about.n_gone, about.whole_from]
+        numbers += [about.start, about.n_gone, about.whole_from, about.centring]
         texts = (about.fingerprint, about.setting, about.profile, about.tables, about.beginning)
         good = all(type(n) is int and n >= 0 for n in numbers) and all(isinstance(t, str) for t in texts)
         good = good and isinstance(about.created, int | float) and about.n_tokens <= MAX_TOKENS

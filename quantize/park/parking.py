@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.centring import Centring, with_id
 from quantize.errors import CacheTypeError, StateError, UsageError
 from quantize.park import rows, scalar, transform
 from quantize.park.codec import Job, Setting, TokenRows, codec, exact_cells, parse
@@ -139,6 +140,7 @@ def park(
         n_gone=cut.n_gone,
         whole_from=cut.whole_from,
         composite=cut.composite,
+        centring=state.centring,
     )
 
     class Stopped(Exception):
@@ -179,6 +181,7 @@ def unpark(
     type_k: int,
     type_v: int,
     room: Callable[[int], NDArray[np.uint8]],
+    centring: Centring | None = None,
 ) -> SavedState:
     """The state in other types, ready to be loaded. Nothing of it was believed unchecked.
 
@@ -187,6 +190,7 @@ def unpark(
         type_k: ggml type id of K of the context that will load it.
         type_v: of V.
         room: gives the buffer for the state.
+        centring: of the context that will load it (``Context.centring``).
 
     Raises:
         BeginningError: if the beginning that it shares is missing or damaged.
@@ -201,7 +205,7 @@ def unpark(
             files.insert(0, _parent(files[0].reader, facts, stack))
         n_parts = len(facts.frame.geometry.parts)
         positions = [np.concatenate([f.positions[p] for f in files]) for p in range(n_parts)]
-        target = Target(facts.frame, positions, type_k, type_v)
+        target = Target(facts.frame, positions, type_k, type_v, centring)
         target.begin(room(target.size))
         done = [0] * n_parts
         for file in files:
@@ -342,5 +346,6 @@ def _read_exact(blocks: Sequence[bytes], part: int, about: About, frame: Frame, 
             continue
         raw = np.frombuffer(data, np.uint8).reshape(-1, size)
         first, _last = exact_cells(n)
-        target.put_raw(part, layer, side, 0, raw[:first], type_id)
-        target.put_raw(part, layer, side, n - (len(raw) - first), raw[first:], type_id)
+        lacks = with_id(about.centring) if side == "k" else None
+        target.put_raw(part, layer, side, 0, raw[:first], type_id, lacks)
+        target.put_raw(part, layer, side, n - (len(raw) - first), raw[first:], type_id, lacks)

@@ -16,21 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize import ggml
+from quantize.centring import Centring, with_id
 from quantize.errors import CacheTypeError, StateError
 from quantize.geometry import Geometry, LayerHeads
 from quantize.park.slices import part_between
-from quantize.rope import Ropes
+from quantize.rope import Rope, Ropes
 from quantize.rotation import hadamard, rotation_k, rotation_v
 from quantize.state import (
     CELL_SIZE,
     HEADER_SIZE,
-    MAGIC,
     Part,
     Rows,
     RowShape,
     SavedState,
     part_size,
     read_state,
+    write_header,
     write_part,
     write_rows_header,
 )
@@ -52,6 +53,10 @@ class Frame:
         """The KV heads of a layer."""
         return self.geometry.parts[part][layer]
 
+    def rope_of(self, part: int, layer: int) -> Rope:
+        """How a layer turns its heads."""
+        return self.ropes[part][layer]
+
     def width(self, part: int, layer: int, side: Side) -> int:
         """Values of one row."""
         heads = self.heads(part, layer)
@@ -65,22 +70,32 @@ class Frame:
         return rotation_v(fmt.quantized, {h.head_dim_v for h in layers}, first.head_dim_v)
 
     def unpack(
-        self, data: NDArray[np.uint8], fmt: ggml.RowFormat, part: int, side: Side, width: int
+        self,
+        data: NDArray[np.uint8],
+        fmt: ggml.RowFormat,
+        part: int,
+        side: Side,
+        width: int,
+        *,
+        turned_back: bool = True,
     ) -> Floats:
-        """Rows of bytes as values without rotation, shape (rows, width)."""
+        """Rows of bytes as values, shape (rows, width), without rotation if it is to be ``turned_back``."""
         data = np.ascontiguousarray(data).reshape(-1)
         if data.ctypes.data % 4:
             data = data.copy()
         values = np.empty((data.size // fmt.row_size(width), width), np.float32)
         ggml.dequantize(fmt, data, values)
-        if turn := self.rotation(part, side, fmt):
+        if turned_back and (turn := self.rotation(part, side, fmt)):
             hadamard(values.reshape(-1), turn)
         return values
 
-    def pack(self, values: Floats, fmt: ggml.RowFormat, part: int, side: Side) -> NDArray[np.uint8]:
-        """The way back, shape (rows, row size). ``values`` may be overwritten."""
+    def pack(
+        self, values: Floats, fmt: ggml.RowFormat, part: int, side: Side, *, turned: bool = False
+    ) -> NDArray[np.uint8]:
+        """The way back, shape (rows, row size). ``values`` may be overwritten; they have their rotation
+        already if they are ``turned``."""
         values = np.ascontiguousarray(values, np.float32)
-        if turn := self.rotation(part, side, fmt):
+        if not turned and (turn := self.rotation(part, side, fmt)):
             hadamard(values.reshape(-1), turn)
         out = np.empty((len(values), fmt.row_size(values.shape[1])), np.uint8)
         ggml.quantize(fmt, values, out)
@@ -108,6 +123,7 @@ class Source:
                 raise StateError("This model's positions have more than one dimension.")
         self.state = state
         self.frame = frame
+        self._lacks = with_id(state.centring)
 
     def n_cells(self, part: int) -> int:
         """Tokens that a part holds."""
@@ -134,14 +150,20 @@ class Source:
             return np.empty((0, self.frame.width(part, layer, side)), np.float32)
         fmt = ggml.row_format(self.rows(part, layer, side).type_id)
         raw = self.raw(part, layer, side, start, end)
-        return self.frame.unpack(raw, fmt, part, side, self.frame.width(part, layer, side))
+        width = self.frame.width(part, layer, side)
+        if side == "v" or self._lacks is None:
+            return self.frame.unpack(raw, fmt, part, side, width)
+        values = self.frame.unpack(raw, fmt, part, side, width, turned_back=False)
+        at = self.positions(part)[start:end]
+        self._lacks.rows(part, layer, values, at, rotated=False, back=True)
+        return values
 
     def plain(self, part: int, layer: int, side: Side, start: int, end: int) -> Floats:
         """Plain values of cells ``start`` to ``end``, shape (cells, width)."""
         values = self.turned(part, layer, side, start, end)
         if side == "k":
             positions = self.positions(part)[start:end]
-            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=True)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=True)
         return values
 
 
@@ -149,18 +171,25 @@ class Target:
     """A saved state that is being written, in the types of the context that will load it."""
 
     def __init__(
-        self, frame: Frame, positions: Sequence[NDArray[np.int32]], type_k: int, type_v: int
+        self,
+        frame: Frame,
+        positions: Sequence[NDArray[np.int32]],
+        type_k: int,
+        type_v: int,
+        centring: Centring | None = None,
     ) -> None:
         """
         Args:
             positions: of the cells of each part.
             type_k: ggml type id of K.
             type_v: ggml type id of V.
+            centring: what K of that context lacks.
 
         Raises:
             CacheTypeError: if a type's blocks do not divide a row.
         """
         self.frame = frame
+        self._centring = centring
         self._positions = list(positions)
         self._formats = {"k": ggml.row_format(type_k), "v": ggml.row_format(type_v)}
         self._shapes = [
@@ -186,7 +215,7 @@ class Target:
         if data.size != self.size:
             raise ValueError(f"the state takes {self.size} bytes, the buffer has {data.size}")
         self.data = data
-        struct.pack_into("<Ii", data.data, 0, MAGIC, 0)
+        write_header(data, 0, self._centring.id if self._centring is not None else 0)
         offset = HEADER_SIZE
         for at, (k, v) in zip(self._positions, self._shapes, strict=True):
             head = np.zeros(8 + CELL_SIZE * len(at), np.uint8)
@@ -223,19 +252,36 @@ class Target:
         values = np.ascontiguousarray(values, np.float32)
         if side == "k":
             positions = self._positions[part][start : start + len(values)]
-            self.frame.ropes[part][layer].turn(values, positions, self.frame.heads(part, layer), back=False)
+            self.frame.rope_of(part, layer).turn(values, positions, self.frame.heads(part, layer), back=False)
         self.put_turned(part, layer, side, start, values)
 
     def put_turned(self, part: int, layer: int, side: Side, start: int, values: Floats) -> None:
         """The same for K with its position."""
         out = self._rows(part, layer, side, start, start + len(values))
-        out[:] = self.frame.pack(values, self._formats[side], part, side)
+        centring = self._centring if side == "k" else None
+        if centring is not None:
+            values = np.ascontiguousarray(values, np.float32)
+            at = self._positions[part][start : start + len(values)]
+            centring.rows(part, layer, values, at, rotated=False, back=False)
+        fmt = self._formats[side]
+        out[:] = self.frame.pack(values, fmt, part, side, turned=centring is not None)
 
     def put_raw(
-        self, part: int, layer: int, side: Side, start: int, raw: NDArray[np.uint8], type_id: int
+        self,
+        part: int,
+        layer: int,
+        side: Side,
+        start: int,
+        raw: NDArray[np.uint8],
+        type_id: int,
+        lacks: Centring | None = None,
     ) -> None:
-        """Write rows of another cache, byte for byte if it is of the same type."""
-        if type_id == self._formats[side].id:
+        """Write rows of another cache, byte for byte if it is of the same type.
+
+        Args:
+            lacks: what K of that cache lacks.
+        """
+        if type_id == self._formats[side].id and lacks == (self._centring if side == "k" else None):
             out = self._rows(part, layer, side, start, start + len(raw))
             if raw.shape != out.shape:
                 raise StateError("The parked conversation holds rows of another size.")
@@ -245,7 +291,11 @@ class Target:
         fmt = ggml.row_format(type_id)
         if raw.shape[1] != fmt.row_size(width):
             raise StateError("The parked conversation holds rows of another size.")
-        self.put_turned(part, layer, side, start, self.frame.unpack(raw, fmt, part, side, width))
+        values = self.frame.unpack(raw, fmt, part, side, width, turned_back=lacks is None)
+        if lacks is not None:
+            at = self._positions[part][start : start + len(values)]
+            lacks.rows(part, layer, values, at, rotated=False, back=True)
+        self.put_turned(part, layer, side, start, values)
 
     def finish(self) -> SavedState:
         """The state, read again and so known to be sound.

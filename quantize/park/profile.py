@@ -23,7 +23,7 @@ from quantize.errors import StateError
 from quantize.park.plain import SIDES, Frame, Side
 
 MAGIC = b"STRETCHP"
-VERSION = 1
+VERSION = 2
 MAX_HEADER = 1 << 20
 MAX_BYTES = 4 << 30
 _DIGEST = 16
@@ -47,6 +47,11 @@ class Group:
 
     part: int
     members: tuple[tuple[int, Side], ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Whose rows are in it."""
+        return tuple(dict.fromkeys(layer for layer, _ in self.members))
 
     def slices(self, frame: Frame) -> list[tuple[int, Side, slice]]:
         """Where each member stands in the vector."""
@@ -96,6 +101,8 @@ class Profile:
     """By codec, the finest step first."""
     n_tokens: int = 0
     """Tokens that it was calibrated with."""
+    floor: float = 0.0
+    """KLD of a change that is none: the model's own rounding, which is in every point."""
     digest: str = ""
     """Of the arrays: a file that was parked with others cannot be read."""
 
@@ -108,9 +115,10 @@ class Profile:
         self.digest = h.hexdigest()
 
     def step_for(self, codec: str, kld: float) -> Point | None:
-        """The coarsest step of a codec that keeps within ``kld``, between the measured ones in their
-        logarithms; None if nothing was measured that does."""
+        """The coarsest step of a codec that keeps within ``kld`` above the floor, between the measured ones
+        in their logarithms; None if nothing was measured that does."""
         points = self.points.get(codec, [])
+        kld += self.floor
         best: Point | None = None
         for i, point in enumerate(points):
             if point.kld <= kld:
@@ -137,6 +145,7 @@ class Profile:
                 "fingerprint": self.fingerprint,
                 "points": points,
                 "n_tokens": self.n_tokens,
+                "floor": self.floor,
                 "digest": self.digest,
             },
             self.arrays,
@@ -158,7 +167,8 @@ class Profile:
                 str(k): [Point(float(a), float(b), float(c)) for a, b, c in v]
                 for k, v in header["points"].items()
             }
-            return cls(fingerprint, arrays, points, int(header["n_tokens"]), str(header["digest"]))
+            floor, digest = float(header["floor"]), str(header["digest"])
+            return cls(fingerprint, arrays, points, int(header["n_tokens"]), floor, digest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateError("The calibration is damaged.") from error
 

@@ -90,6 +90,14 @@ def squares(z: Numbers) -> NDArray[np.float32]:
     return found
 
 
+def count(z: Numbers) -> NDArray[np.float32]:
+    """How often each component, none of them shifted, has each symbol; shape (components, SYMBOLS)."""
+    counts = np.empty((len(z), SYMBOLS), np.uint32)
+    shift = np.zeros(len(z), np.uint8)
+    functions().st_park_count(z.ctypes.data, z.shape[1], len(z), shift.ctypes.data, counts.ctypes.data)
+    return counts.astype(np.float32)
+
+
 def choose(z: Numbers) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """For each component the table and the shift that code it best, and the bits that takes."""
     known = library()

@@ -30,6 +30,9 @@ SHAPES = (0.7, 1.0, 1.4, 2.0)
 N_WIDTHS = 56
 WIDEST = 12.0
 """Standard deviation in steps; wider components are shifted down first."""
+NARROWEST = 0.12
+RATIO = (WIDEST / NARROWEST) ** (1 / (N_WIDTHS - 1))
+"""Of neighbouring widths."""
 
 
 class _Pointers(ctypes.Structure):
@@ -72,7 +75,7 @@ def library() -> Library:
     """Make the distributions, once."""
     probabilities, one, more = [], [], []
     for shape in SHAPES:
-        for width in np.geomspace(0.12, WIDEST, N_WIDTHS):
+        for width in np.geomspace(NARROWEST, WIDEST, N_WIDTHS):
             p, d1, d2 = _bins(shape, float(width))
             probabilities.append(p)
             one.append(d1)

@@ -2,13 +2,15 @@
 
 For a vector x of the rows of some layers at one token::
 
-    y = U' (w x - prediction)        w: what a change of K or V of a layer was measured to cost
+    y = S^-1 (x - prediction)        S = M^(-1/2) U
     z = dead-zone quantizer of y with one step for all components, entropy-coded
 
-U are the eigenvectors of the covariance of w x - prediction (the Karhunen-Loeve transform), so that the
-components are not correlated. One step for all components and an entropy coder is reverse water-filling:
-a component whose variance is below the water level quantizes to zero and costs nothing, every other
-one has the same distortion. ``lowrank`` has a basis for K and one for V of every layer (the KVTC recipe,
+M says what a square error of x costs, in every direction (``sensitivity.py``); U are the eigenvectors of the
+covariance of M^(1/2) (x - prediction) (the Karhunen-Loeve transform), so that the components are not
+correlated and an error costs the same in each of them. One step for all components and an entropy coder is
+reverse water-filling: a component whose variance is below the water level quantizes to zero and costs
+nothing, every other one has the same distortion. The step of a token is the smaller the more it matters
+(``importance.py``). ``lowrank`` has a basis for K and one for V of every layer (the KVTC recipe,
 arXiv:2511.01815, with a predictor of zero), ``crosslayer`` one for neighbouring layers (xKV), ``learned`` one
 for K and V of a layer after a linear prediction from the token and the one before it, which are known, and
 from the layer below (``below.py``), which has been decoded.
@@ -16,6 +18,7 @@ from the layer below (``below.py``), which has been decoded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -26,8 +29,10 @@ from quantize import ggml
 from quantize.errors import StateError, UsageError
 from quantize.park import rans
 from quantize.park.below import Chain
+from quantize.park.classes import Classes
 from quantize.park.codec import Blocks, Codec, Job, Setting, Sink, Span, spans
 from quantize.park.coded import Coded
+from quantize.park.importance import Importance
 from quantize.park.plain import Floats, Frame, Source, Target
 from quantize.park.product import Known, centre, product, uncentre
 from quantize.park.profile import Group, Profile, groups
@@ -64,49 +69,56 @@ class TransformCodec(Codec):
     def encode(self, source: Source, job: Job, sink: Sink) -> None:
         model = Arrays(self, job)
         chain = model.chain()
+        importance = Importance(source, model.arrays)
         for index, group in enumerate(model.groups):
+            of_token = importance.classes(group.part, group.layers)
             for number, span in enumerate(spans(job.cells[group.part])):
-                step = job.setting.step * span.fineness
                 told = chain.told(index, number)
-                coded = code(model, source, index, span, told, step)
+                classes = Classes(of_token[span.start : span.end])
+                coded = code(model, source, index, span, classes, told, job.setting.step)
                 sink(coded.pack())
                 if chain.needs(index):
-                    chain.tell(index, number, residual(model, index, coded, told, step))
+                    chain.tell(index, number, residual(model, index, coded, told, job.setting.step))
 
     def decode(self, blocks: Blocks, job: Job, target: Target) -> None:
         model = Arrays(self, job)
         chain = model.chain()
         for index, group in enumerate(model.groups):
-            slices, weights = group.slices(job.frame), model.weights(index)
             for number, span in enumerate(spans(job.cells[group.part])):
-                step = job.setting.step * span.fineness
                 told = chain.told(index, number)
                 coded = Coded.unpack(next(blocks), span.end - span.start, model.width(index))
-                xt = residual(model, index, coded, told, step)
+                xt = residual(model, index, coded, told, job.setting.step)
                 if chain.needs(index):
                     chain.tell(index, number, xt)
                 known = model.known(index, span)
-                for (layer, side, where), weight in zip(slices, weights, strict=True):
-                    rows = uncentre(xt, weight, known, where.start, where.stop - where.start)
+                for layer, side, where in group.slices(job.frame):
+                    rows = uncentre(xt, 1.0, known, where.start, where.stop - where.start)
                     target.put(group.part, layer, side, span.start, rows)
 
 
-def code(model: Arrays, source: Source, index: int, span: Span, told: Floats | None, step: float) -> Coded:
+def code(
+    model: Arrays, source: Source, index: int, span: Span, classes: Classes, told: Floats | None, step: float
+) -> Coded:
     """What of a stretch of tokens is neither known nor told, in whole steps."""
     group = model.groups[index]
     known = model.known(index, span)
     xt = np.empty((model.width(index), span.end - span.start), np.float32)
-    slices = group.slices(source.frame)
-    for (layer, side, where), weight in zip(slices, model.weights(index), strict=True):
-        centre(source.plain(group.part, layer, side, span.start, span.end), weight, known, where.start, xt)
+    for layer, side, where in group.slices(source.frame):
+        centre(source.plain(group.part, layer, side, span.start, span.end), 1.0, known, where.start, xt)
     if told is not None:
         xt -= told
-    return Coded.of(rans.quantize(product(model.basis(index), xt), step))
+    y = product(model.analysis(index), xt)
+    if len(classes.runs) > 1:
+        y = np.take(y, classes.order, axis=1)
+    return Coded.of(y, step, classes)
 
 
 def residual(model: Arrays, index: int, coded: Coded, told: Floats | None, step: float) -> Floats:
     """What a decoder knows of a stretch of tokens beside what is known of them, shape (width, tokens)."""
-    xt = product(model.components(index)[coded.kept], coded.values(step))
+    y = coded.values(step)
+    if len(coded.classes.runs) > 1:
+        y = np.take(y, coded.classes.back, axis=1)
+    xt = product(model.components(index)[coded.kept], y)
     if told is not None:
         xt += told
     return xt
@@ -121,6 +133,11 @@ class Arrays:
         self._codec, self._job, self._profile = codec, job, job.profile
         self.groups = codec.groups(job.frame)
         self._distinct: list[tuple[Floats, Places, Places]] = []
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """All of the profile."""
+        return self._profile.arrays
 
     def chain(self) -> Chain:
         """What each group tells of the one above it."""
@@ -139,21 +156,17 @@ class Arrays:
         return as_float32(found)
 
     @lru_cache(maxsize=1)  # noqa: B019  # dies with this object, which lives for one file
-    def basis(self, index: int) -> Floats:
-        """Columns are the components."""
-        width = self.width(index)
-        return self.array(f"{self._codec.name}.basis.{index}", width, width)
+    def components(self, index: int) -> Floats:
+        """What each component adds to the vector: S, a component in each row."""
+        width, name = self.width(index), f"{self._codec.name}.basis.{index}"
+        scale = self.array(f"{self._codec.name}.scale.{index}", 1)
+        return np.ascontiguousarray(self.array(name, width, width).T) * scale
 
     @lru_cache(maxsize=1)  # noqa: B019
-    def components(self, index: int) -> Floats:
-        """The basis with a component in each row."""
-        return np.ascontiguousarray(self.basis(index).T)
-
-    def weights(self, index: int) -> list[float]:
-        """What each member of the vector is multiplied by."""
-        group = self.groups[index]
-        n = len(self._job.frame.geometry.parts[group.part])
-        return [float(self.array(f"weight.{group.part}.{side}", n)[layer]) for layer, side in group.members]
+    def analysis(self, index: int) -> Floats:
+        """S^-1, a component in each column. Only a writer needs it: a reader gets the same bytes whatever the
+        rounding of this inverse is."""
+        return np.ascontiguousarray(np.linalg.inv(self.components(index)), np.float32)
 
     def known(self, index: int, span: Span) -> Known:
         """What is known of these tokens before their code is read."""

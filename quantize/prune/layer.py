@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize import ggml
+from quantize.centring import Centring, with_id
 from quantize.geometry import LayerHeads
 from quantize.native.attention_mass import Seen
 from quantize.rope import NO_ROPE, Rope
@@ -72,6 +73,52 @@ def read_heads(state: SavedState, rows: Rows, head_dim: int, n_head: int, turn: 
         if turn:
             hadamard(values.reshape(-1), turn)
     return np.ascontiguousarray(values.reshape(-1, n_head, head_dim).swapaxes(0, 1))
+
+
+def whole_k(state: SavedState, rows: Rows, index: int, head_dim: int, n_head: int) -> Floats:
+    """K of one layer of a state whose rows lack a constant: the constant put back, otherwise as
+    ``read_heads``."""
+    centring = with_id(state.centring)
+    assert centring is not None
+    stored = read_heads(state, rows, head_dim, n_head, 0)
+    values = np.ascontiguousarray(stored.swapaxes(0, 1)).reshape(stored.shape[1], -1)
+    centring.rows(0, index, values, state.positions().astype(np.int32), rotated=False, back=True)
+    return np.ascontiguousarray(values.reshape(-1, n_head, head_dim).swapaxes(0, 1))
+
+
+def moved_k(
+    state: SavedState,
+    rows: Rows,
+    index: int,
+    heads: LayerHeads,
+    chosen: NDArray[np.int64],
+    positions: NDArray[np.int32],
+    centring: Centring,
+) -> NDArray[np.uint8]:
+    """``gather_heads`` for K that lacks a constant, in cells at other positions.
+
+    The constant that a row lacks is that of its cell's position. A head's K that comes from another position
+    is written anew without it; the others keep their bytes.
+
+    Args:
+        index: of the layer.
+        positions: of the cells that are written.
+    """
+    n_head, head_dim = heads.n_head_kv, heads.head_dim_k
+    kept = gather_heads(state, rows, head_dim, n_head, chosen)
+    moved = state.positions()[chosen] != positions  # (heads, cells)
+    if not moved.any():
+        return kept
+    k = np.take_along_axis(whole_k(state, rows, index, head_dim, n_head), chosen[:, :, None], axis=1)
+    values = np.ascontiguousarray(k.swapaxes(0, 1)).reshape(len(positions), -1)
+    centring.rows(0, index, values, positions, rotated=False, back=False)
+    fmt = ggml.row_format(rows.type_id)
+    out = np.empty(len(positions) * rows.row_size, np.uint8)
+    ggml.quantize(fmt, values, out)
+    if head_dim % fmt.block_size == 0:
+        old, new = kept.reshape(len(positions), n_head, -1), out.reshape(len(positions), n_head, -1)
+        new[~moved.T] = old[~moved.T]
+    return out
 
 
 def gather_heads(

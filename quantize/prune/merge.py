@@ -24,7 +24,11 @@ def merged(before: SavedState, now: SavedState, position: int) -> NDArray[np.uin
     if not parts or len(before.parts) != 1 or len(now.parts) != 1:
         raise StateError("There is nothing to put together.")
     shapes = [[(r.type_id, r.row_size, r.n_columns) for r in (*p.k, *p.v)] for p in parts]
-    if any(s != shapes[0] for s in shapes) or any(p.cell_size != CELL_SIZE for p in parts):
+    if (
+        before.centring != now.centring
+        or any(s != shapes[0] for s in shapes)
+        or any(p.cell_size != CELL_SIZE for p in parts)
+    ):
         raise StateError("The cache from before the change has another shape than the present one.")
     chosen = [
         (before, np.flatnonzero(before.positions() < position) if before.n_cells else np.empty(0, np.int64)),

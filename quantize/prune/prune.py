@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantize.centring import with_id
 from quantize.errors import EngineError, StateError
 from quantize.geometry import Geometry
-from quantize.prune.layer import Layer, gather_heads, read_heads, turns
+from quantize.prune.layer import Layer, gather_heads, moved_k, read_heads, turns, whole_k
 from quantize.prune.observe import Observed
 from quantize.prune.policy import Policy
 from quantize.prune.selection import Request, agreed, cell_positions, choose
@@ -101,7 +102,10 @@ def read_layer(
         quantized = _quantized(rows[index])
         turn = turns(heads, getattr(heads, name), rotation(quantized, dims, getattr(geometry.first, name)))
         turn_k = turn if side == "k" else turn_k
-        values.append(read_heads(state, rows[index], getattr(heads, name), heads.n_head_kv, turn))
+        if side == "k" and state.centring:
+            values.append(whole_k(state, rows[index], index, heads.head_dim_k, heads.n_head_kv))
+        else:
+            values.append(read_heads(state, rows[index], getattr(heads, name), heads.n_head_kv, turn))
     layer = Layer(values[0], values[1], state.positions().astype(np.int32), rope)
     if observed is not None:
         layer.seen = observed.seen[index]
@@ -188,7 +192,8 @@ def write_pruned(state: SavedState, geometry: Geometry, plan: Plan, out: NDArray
     if out.size != plan.size:
         raise ValueError(f"the pruned state takes {plan.size} bytes, the buffer has {out.size}")
     part, n = state.parts[0], plan.n_kept
-    out[:HEADER_SIZE] = state.data[:HEADER_SIZE]
+    centring = with_id(state.centring)
+    out[:HEADER_SIZE] = state.data[:HEADER_SIZE]  # the pruned rows lack what these lack
     struct.pack_into("<II", out.data, HEADER_SIZE, 1, n)
     if n == 0:
         return
@@ -204,7 +209,11 @@ def write_pruned(state: SavedState, geometry: Geometry, plan: Plan, out: NDArray
             at += 12
             size = source.size // part.n_cells * n
             write_rows_header(out, Rows(source.type_id, source.row_size, source.n_columns, at, size))
-            if size:
+            if size and side == "k" and centring is not None:
+                out[at : at + size] = moved_k(
+                    state, source, index, heads, plan.chosen[index], plan.positions, centring
+                )
+            elif size:
                 out[at : at + size] = gather_heads(
                     state, source, getattr(heads, f"head_dim_{side}"), heads.n_head_kv, plan.chosen[index]
                 )

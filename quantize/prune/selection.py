@@ -25,7 +25,8 @@ class Request:
     """Cells at the beginning that stay: the model rests its attention there."""
     last: int = 64
     """Cells at the end that stay, whole: the conversation can still go back to any of them. At most a
-    quarter of what stays."""
+    quarter of what stays, and from half of the cells (a quarter) down to a quarter (a sixteenth) the share
+    ``keep ** 2``: every head pays for them with other cells, and of little that is dear."""
     protected: tuple[tuple[int, int], ...] = ()
     """Spans of positions, each from the first to one past the last, that stay."""
     segments: tuple[int, ...] = ()
@@ -39,7 +40,8 @@ class Request:
 
     def n_last(self, n_cells: int) -> int:
         """Cells at the end that stay."""
-        return min(n_cells, max(1, min(self.last, int(self.keep * n_cells) // 4)))
+        room = int(self.keep * n_cells * min(1 / 4, max(1 / 16, self.keep**2)))
+        return min(n_cells, max(1, min(self.last, room)))
 
     def mask(self, positions: NDArray[np.int32]) -> Mask:
         """The cells that stay whatever they score."""

@@ -14,7 +14,7 @@ from app.options import ChatOptions
 from tests.chat.watch import Watch
 from tests.synthetic import SyntheticModels
 
-SHORT = {"max_tokens": 24, "temperature": 0.0, "n_ctx": 1024, "n_threads": 1}
+SHORT = {"max_tokens": 24, "temperature": 0.0, "n_ctx": 1024, "n_threads": 1, "measure_loss": False}
 """Settings under which a reply of the small model is short and always the same."""
 
 LONG = {"max_tokens": 1200, "temperature": 1.0, "seed": 1, "min_p": 0.01, "n_ctx": 4096}

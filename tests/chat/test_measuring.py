@@ -86,12 +86,14 @@ async def test_a_measurement_that_dies_leaves_the_chat_alone(chat: Chat) -> None
         assert session.phase == "ready"
 
 
-async def test_there_must_be_something_to_measure(chat: Chat) -> None:
+async def test_without_a_conversation_the_model_is_measured(chat: Chat) -> None:
     async with chat() as watch:
         await watch.until(lambda: watch.session.phase == "ready")
         await watch.until(lambda: watch.session.status is not None)
         await watch.say("/measure")
-        assert any("There is no conversation yet." in text for text in notices(watch))
+        await watch.until(lambda: any("costs on this model is measured" in text for text in notices(watch)))
+        await watch.say("/measure the sea")
+        await watch.until(lambda: any("'the sea' cannot be measured." in text for text in notices(watch)))
 
 
 def test_figures_keep_their_width() -> None:

@@ -53,7 +53,7 @@ async def test_the_window_is_shown_remembered_and_undone(chat: Chat) -> None:
         await watch.pilot.press("f7")
         await watch.until(lambda: watch.session.cache.now.type_k == "f16")
         assert watch.session.cache.now.tail == 64
-        await switched(watch, "/kv tq2")
+        await switched(watch, "/kv tq3")
         await switched(watch, "/tail off")
         assert "tail" not in header(watch) and stored(watch) == 0
         await switched(watch, "/tail auto")
@@ -62,7 +62,7 @@ async def test_the_window_is_shown_remembered_and_undone(chat: Chat) -> None:
     async with chat(resume=page) as again:
         await again.ready()
         loaded = again.session.loaded
-        assert loaded is not None and (loaded.type_k, loaded.tail) == ("tq2", 256)
+        assert loaded is not None and (loaded.type_k, loaded.tail) == ("tq3", 256)
 
 
 async def test_what_cannot_be_is_said(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ def test_all_is_well(stretch: Run, tmp_path: Path) -> None:
     names = [t["name"] for t in report["tests"]]
     assert "engine starts" in names and "cache switches" in names and "model builtin-ternary" in names
     assert report["libraries"]["types"]["q8_0"] == ""
-    assert report["libraries"]["attention"]["ok"]
+    assert report["libraries"]["attention"]["ok"] and not report["libraries"]["attention"]["apart"]
+    assert "until measured" in report["threads"][""]
     assert report["machine"]["memory_available"] > 0
     assert report["places"]["log"]["path"] == str(tmp_path / "home" / "logs" / "engine.log")
     assert Path(report["places"]["log"]["path"]).exists()

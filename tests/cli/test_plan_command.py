@@ -36,13 +36,37 @@ def test_json(synthetic: SyntheticModels, tmp_path: Path) -> None:
     data = json.loads(done.stdout)
     assert data["ram_bytes"] == GIB and data["n_ctx"] == 2048 and data["exact"]
     rows = {(row["type_k"], row["type_v"]): row for row in data["rows"]}
-    assert [*rows] == [(pair.k.name, pair.v.name) for pair in PRESETS]
+    assert {*rows} == {(pair.k.name, pair.v.name) for pair in PRESETS}
+    losses = [row["loss"] for row in data["rows"]]
+    assert [loss["kld"] for loss in losses] == sorted(loss["kld"] for loss in losses)
+    assert losses[0]["verdict"] == "as good as exact" and not losses[-1]["measured"]
     f16, q8_0 = rows["f16", "f16"], rows["q8_0", "q8_0"]
     assert f16["bytes_per_token"] == 2 * 2 * 64 * 2 * 2
     assert f16["kv_bytes"] == 2048 * f16["bytes_per_token"]
     assert q8_0["kv_bytes"] * 32 == f16["kv_bytes"] * 17
     assert all(row["max_ctx"] == 4096 and row["limit"] == "trained" for row in data["rows"])
     assert f16["max_ctx_memory"] < q8_0["max_ctx_memory"]
+
+
+def test_what_breaks_a_model_is_said(synthetic: SyntheticModels, tmp_path: Path) -> None:
+    """Estimated from the file, measured once the chat has done that."""
+    from models.model_losses import losses_of
+    from models.splits import read_model
+    from quantize.lab.loss import Loss
+    from quantize.lab.setting import parse_setting
+    from quantize.native import attention
+
+    path = synthetic("huge_bias_qwen2")
+    arguments = (str(path), "--header-only", "--ram", "1G", "--tail", "off")
+    done = stretch(*arguments, home=tmp_path)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("tq3 ")]
+    assert "breaks this model, KLD about" in line
+    kernel = "own" if attention.expected() else "stock"
+    found = losses_of(read_model(path), path, tmp_path / "data" / "calibrations", kernel=kernel)
+    found.store.put(parse_setting("tq3"), Loss(0.012, 0.96, measured=True, n_tokens=96))
+    done = stretch(*arguments, home=tmp_path)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("tq3 ")]
+    assert "small loss, KLD 0.012" in line
 
 
 def test_the_window_is_counted(

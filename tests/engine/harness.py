@@ -80,7 +80,7 @@ class Harness:
     def load(
         self, path: Path, n_ctx: int = 0, kv: tuple[str, str] = ("f16", "f16"), n_threads: int = 1
     ) -> Loaded:
-        command = Load(self.next_id(), str(path), n_ctx, kv[0], kv[1], n_threads=n_threads)
+        command = Load(self.next_id(), str(path), n_ctx, kv[0], kv[1], n_threads=n_threads, accept_loss=True)
         return self.ask(command, Loaded)
 
     def generate(self, turns: Sequence[Turn], sampling: Sampling = GREEDY, prefix: str = "") -> Finished:
@@ -88,7 +88,8 @@ class Harness:
         return self.ask(command, Finished)
 
     def set_cache(self, type_k: str = "", type_v: str = "", n_ctx: int = -1, **more: int) -> CacheChanged:
-        return self.ask(SetCache(self.next_id(), type_k, type_v, n_ctx, **more), CacheChanged)  # type: ignore[arg-type]
+        command = SetCache(self.next_id(), type_k, type_v, n_ctx, **more, accept_loss=True)  # type: ignore[arg-type]
+        return self.ask(command, CacheChanged)
 
     def chunks(self, id: int) -> str:
         """The text that was streamed for a command."""

@@ -153,7 +153,7 @@ def test_a_window_is_asked_for_in_a_script(
         "/kv tq3",
         "/tail 64",
         "/kv tq2+32",
-        "/tail off",
+        "/tail off anyway",
         "/tail auto",
         "/tail much",
         "/kv f16",
@@ -176,6 +176,27 @@ def test_a_window_is_asked_for_in_a_script(
     assert {e["tail"] for e in changes} == {0}
     errors = [e["message"] for e in events(done) if e["event"] == "error"]
     assert len(errors) == 3 and all("attention kernel" in e for e in errors[:2])
+
+
+def test_a_cache_that_breaks_the_model_needs_a_word(
+    stretch_run: Run, synthetic: Synthetic, tmp_path: Path
+) -> None:
+    """In a script and on the command line; taken, it is said on standard error in every form."""
+    path = str(synthetic("huge_bias_qwen2"))
+    lines = script(tmp_path, "/kv q4_0", "/kv q4_0 anyway", "/stats")
+    done = stretch_run(path, "--script", lines, "--json", "--ctx", "512")
+    refused, _, taken, stats = events(done)[0], events(done)[1], events(done)[-2], events(done)[-1]
+    assert refused["kind"] == "BreaksModelError" and "K in q4_0 probably breaks" in refused["message"]
+    assert "anyway" in refused["hint"] and done.returncode == 1
+    assert "K in q4_0 probably breaks this model" in taken["message"] + done.stderr
+    assert "K in q4_0 probably breaks this model" in done.stderr
+    losses = {(row["type_k"], row["type_v"]): row["loss"] for row in stats["rows"]}
+    assert losses["f16", "f16"]["verdict"] == "as good as exact"
+    assert losses["q4_0", "q4_0"]["verdict"] == "breaks this model"
+    refused_load = stretch_run(path, "-p", "hi", "--kv", "q4_0", "-n", "2", "--ctx", "512")
+    assert refused_load.returncode == 1 and "--anyway" in refused_load.stderr and not refused_load.stdout
+    loaded = stretch_run(path, "-p", "hi", "--kv", "q4_0", "-n", "2", "--ctx", "512", "--anyway")
+    assert loaded.returncode == 0 and "K in q4_0 probably breaks" in loaded.stderr
 
 
 def test_a_failing_line_is_reported_and_the_script_goes_on(

@@ -84,9 +84,17 @@ def test_a_change_holds_in_the_middle_of_a_reply(engine: Harness, builtin: os.Pa
     assert engine.generate(TURNS, LONG).text == alone.text
 
 
-def test_zero_threads_are_the_cores(engine: Harness, builtin: os.PathLike[str]) -> None:
+def test_zero_threads_are_the_measured_ones(engine: Harness, builtin: os.PathLike[str]) -> None:
+    """Before anything was measured: the fast cores. What was set by hand is said to be."""
     load(engine, builtin, n_threads=1)
-    assert engine.ask(SetThreads(engine.next_id(), 0, False), Status).most_threads == default_threads()
+    status = engine.ask(SetThreads(engine.next_id(), 0, False), Status)
+    assert (status.most_threads, status.reading_threads) == (default_threads(),) * 2
+    assert "Not measured" in status.threads_why
+    status = engine.ask(SetThreads(engine.next_id(), 1, False), Status)
+    assert (status.most_threads, status.reading_threads) == (1, 1) and "n_threads" in status.threads_why
+    load(engine, builtin, n_threads=0)
+    status = engine.ask(SetThreads(engine.next_id(), 0, False), Status)
+    assert 1 <= status.most_threads <= default_threads() and status.threads_why
 
 
 def test_idle_time_and_own_time_go_on() -> None:

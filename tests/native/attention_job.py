@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantize import ggml
+from quantize.centring import Centring
 from quantize.native.library import load
 
 F32 = NDArray[np.float32]
@@ -58,6 +59,10 @@ class _Job(ctypes.Structure):
         ("exact_k", ctypes.c_void_p),
         ("exact_v", ctypes.c_void_p),
         ("exact_window", ctypes.c_int32),
+        ("centre", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("positions_stream", ctypes.c_size_t),
+        ("lost", ctypes.c_void_p),
         ("mass", ctypes.c_void_p),
         ("mass_cells", ctypes.c_int32),
     )
@@ -77,6 +82,8 @@ def library() -> Any:
     found.st_row_type_find.argtypes = [ctypes.c_int32]
     found.st_attn_refuses.restype = ctypes.c_char_p
     found.st_attn_run.restype = ctypes.c_bool
+    found.st_centring_find.restype = ctypes.c_void_p
+    found.st_centring_find.argtypes = [ctypes.c_void_p, ctypes.c_int32]
     return found
 
 
@@ -114,11 +121,23 @@ class Attention:
     scale: float
     softcap: float = 0.0
     sinks: F32 | None = None
+    centring: Centring | None = None
+    """What K lacks: of one layer."""
+    positions: NDArray[np.int32] | None = None
+    """Of the cells, shape (stream, cell); with ``centring``."""
+    lost: bool = False
+    """Whether the last run saw a cell whose position is unknown (-1)."""
 
     @property
     def keys(self) -> F32:
-        """K as values."""
-        return unpack(self.k, self.type_k)
+        """K as values, whole."""
+        stored = unpack(self.k, self.type_k)
+        if self.centring is None:
+            return stored
+        assert self.positions is not None
+        rows = np.ascontiguousarray(stored.reshape(-1, stored.shape[2] * stored.shape[3]))
+        self.centring.rows(0, 0, rows, self.positions.reshape(-1), rotated=True, back=True)
+        return rows.reshape(stored.shape)
 
     @property
     def values(self) -> F32:
@@ -150,7 +169,14 @@ class Attention:
         if sinks is not None:
             job.sinks = sinks.ctypes.data
         job.scale, job.softcap = self.scale, self.softcap
-        job.arrays = (q, k, v, mask, sinks, out)
+        lost, positions = ctypes.c_int(0), None
+        if self.centring is not None:
+            positions = np.ascontiguousarray(self.positions, np.int32)
+            job.centre = lib.st_centring_find(self.centring._handle, 0)
+            job.positions, job.positions_stream = positions.ctypes.data, positions.shape[1]
+            job.lost = ctypes.addressof(lost)
+        job.lost_flag = lost
+        job.arrays = (q, k, v, mask, sinks, positions, out)
         return job
 
     def own(self, threads: int = 2) -> F32:
@@ -160,6 +186,7 @@ class Attention:
         assert refused is None, refused
         assert lib.st_attn_run(ctypes.byref(job), threads, ctypes.byref(memory))
         free(memory.base)
+        self.lost = job.lost_flag.value != 0
         out: F32 = job.arrays[-1]
         return out
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.engine.protocol import CachePreview, Loaded, MemoryFigures, ModelInfo, Status
 from models.stretch_row import StretchRow
+from quantize.lab.loss import NO_LOSS, Loss
 
 GIB = 2**30
 MIB = 2**20
@@ -30,6 +33,32 @@ def row(
         max_ctx_memory=max_ctx,
         limit="trained" if max_ctx >= trained else "memory",
         refused=refused,
+    )
+
+
+def loss(kld: float, top1: float = 0.97, *, measured: bool = True) -> Loss:
+    """On a model whose floor is .002."""
+    return Loss(kld, top1, 0.002, measured=measured, n_tokens=96)
+
+
+def broken_rows() -> tuple[StretchRow, ...]:
+    """The table of a model whose K has a huge constant, in the order of loss: one row is still estimated."""
+    rows = (
+        (row("f16", kib=12.0, max_ctx=300_000), NO_LOSS),
+        (row("q8_0", "tq3", kib=4.69, max_ctx=800_000, tail=256), loss(0.0037, 0.964)),
+        (row("q8_0", kib=6.38, max_ctx=600_000), loss(0.0058, 0.969)),
+        (row("tq4", "tq3", kib=2.81, max_ctx=1_200_000, tail=256), loss(0.13, measured=False)),
+        (row("tq3", kib=2.44, max_ctx=1_400_000, tail=256), loss(1.78, 0.427)),
+        (row("tq4", kib=3.19, max_ctx=1_100_000, tail=256), loss(2.6, 0.344)),
+    )
+    return tuple(replace(each, loss=found) for each, found in rows)
+
+
+def warning(type_k: str = "q4_0") -> str:
+    """What the engine says before such a setting is taken."""
+    return (
+        f"K in {type_k} breaks this model: 40% of the next words stay the same. q8_0/tq3+256 takes 4.69 KiB "
+        "a token and loses nothing that you would see."
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from app.chat.losses import NOTHING, Losses
 from app.engine.protocol import KEEP_TAIL, CachePreview, Loaded, Status
-from quantize.cache_types import AUTO_TAIL, cache_type, parse_pair
+from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, cache_type, parse_pair
 from quantize.errors import OutOfMemoryError
+from quantize.lab.loss import NO_LOSS, UNKNOWN, Loss
 from tests.panel import figures
 
 
@@ -22,6 +23,8 @@ class Figures:
     refuse: bool = False
     losses: Losses = NOTHING
     asked: list[tuple[str, str, int]] = field(default_factory=list)
+    breaks_below: float = 0.0
+    """Bits of K below which the model breaks; 0 says nothing of losses."""
 
     def bytes_of(self, type_k: str, type_v: str, n_ctx: int) -> int:
         bits = cache_type(type_k).bits() + cache_type(type_v).bits()
@@ -57,4 +60,21 @@ class Figures:
             if after < self.budget
             else "It does not fit into the memory that is available.",
             reach=min(131_072, self.budget * n_ctx // after),
+            loss=self.loss_of(type_k, type_v),
+            warning=figures.warning(type_k) if self.loss_of(type_k, type_v).breaks else "",
+            losses_k=self.losses_of([(t, type_v) for t in CACHE_TYPES]),
+            losses_v=self.losses_of([(type_k, t) for t in CACHE_TYPES]),
         )
+
+    def loss_of(self, type_k: str, type_v: str) -> Loss:
+        """A loss that grows as the bits go; that of q8_0 and of f16 is measured."""
+        if not self.breaks_below:
+            return UNKNOWN
+        k, v = (cache_type(t).bits() for t in (type_k, type_v))
+        if k >= 16 and v >= 16:
+            return NO_LOSS
+        kld = 0.002 + 2.0**-k + 0.2 * 2.0**-v + (1.7 if k < self.breaks_below else 0.0)
+        return figures.loss(kld, 0.4 if k < self.breaks_below else 0.95, measured=k >= 8)
+
+    def losses_of(self, pairs: list[tuple[str, str]]) -> tuple[Loss, ...]:
+        return tuple(self.loss_of(*pair) for pair in pairs) if self.breaks_below else ()

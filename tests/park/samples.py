@@ -11,6 +11,7 @@ from quantize.buffers import allocate
 from quantize.geometry import Geometry
 from quantize.park.below import BELOW, group_below
 from quantize.park.codec import CODECS
+from quantize.park.importance import queries_name
 from quantize.park.parking import ModelFacts
 from quantize.park.plain import SIDES, Frame, Target
 from quantize.park.profile import Point, Profile
@@ -47,20 +48,25 @@ def orthogonal(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 
 
 @functools.cache
-def facts_for(geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32) -> ModelFacts:
+def facts_for(
+    geometry: Geometry, *, halves: bool = False, mark: str = "m" * 32, queries: bool = True
+) -> ModelFacts:
     """A model of this shape with a calibration that fits nothing but its shape."""
     frame = Frame(geometry, turning(geometry, halves=halves))
     rng = np.random.default_rng(3)
     arrays: dict[str, NDArray[np.float32]] = {}
     for p, layers in enumerate(geometry.parts):
-        for side in SIDES:
-            arrays[f"weight.{p}.{side}"] = rng.uniform(0.5, 2, len(layers)).astype(np.float32)
+        for i, heads in enumerate(layers):
+            if queries:
+                shape = (heads.n_head_kv, 8, heads.head_dim_k)
+                arrays[queries_name(p, i)] = rng.normal(size=shape).astype(np.float16)
     for codec in CODECS.values():
         if isinstance(codec, TransformCodec):
             groups = codec.groups(frame)
             for i, group in enumerate(groups):
                 width = group.width(frame)
                 arrays[f"{codec.name}.basis.{i}"] = orthogonal(rng, width)
+                arrays[f"{codec.name}.scale.{i}"] = np.array([0.7], np.float32)
                 arrays[f"{codec.name}.mean.{i}"] = rng.normal(size=width).astype(np.float32)
                 if codec.predicts:
                     shape = (2 * Vectors.n_embd, width)

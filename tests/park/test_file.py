@@ -193,3 +193,19 @@ def test_k_that_was_turned_in_another_way_is_told_apart(
         assert key_of(changed, parse("ggml:q8_0"), tokens) != key_of(facts, parse("ggml:q8_0"), tokens)
         with pytest.raises(StateError, match="another version"):
             resume(path, facts)
+
+
+def test_files_of_the_version_before_are_refused_with_a_sentence(
+    file: Path, facts: ModelFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray(file.read_bytes())
+    data[8] -= 1  # the version stands behind the magic
+    file.write_bytes(data)
+    with pytest.raises(StateError, match="another version of Stretch"):
+        resume(file, facts)
+    assert facts.profile is not None
+    monkeypatch.setattr("quantize.park.profile.VERSION", 1)
+    facts.profile.save(tmp_path / "a.calibration")
+    monkeypatch.undo()
+    with pytest.raises(StateError, match="of another version"):
+        Profile.load(tmp_path / "a.calibration", facts.fingerprint)

@@ -55,7 +55,7 @@ def talks(facts: ModelFacts, n_common: int, *lengths: int) -> list[Talk]:
     return made
 
 
-def away(talk: Talk, facts: ModelFacts, path: Path, codec: str = "learned:0.1") -> tuple[int, int]:
+def away(talk: Talk, facts: ModelFacts, path: Path, codec: str = "learned:0.03") -> tuple[int, int]:
     """Park a conversation; tokens and bytes of what it shares."""
     _, n_shared, n_bytes = park_shared(
         *talk, facts, parse(codec), path, allocate, conversation=int(path.stem), pins=["keep this"]
@@ -81,7 +81,7 @@ def error(found: NDArray[np.float32], talk: Talk) -> float:
 
 
 @pytest.mark.parametrize(
-    "codec", ["learned:0.1", "lowrank:0.1", "crosslayer:0.1", "turboquant:3", "ggml:q4_0"]
+    "codec", ["learned:0.03", "lowrank:0.03", "crosslayer:0.03", "turboquant:3", "ggml:q4_0"]
 )
 def test_the_common_beginning_is_there_once(facts: ModelFacts, folder: Path, codec: str) -> None:
     a, b = talks(facts, 1000, 1400, 1200)
@@ -103,8 +103,9 @@ def test_the_common_beginning_is_there_once(facts: ModelFacts, folder: Path, cod
     assert error(values(folder / "2.park", facts), b) < 1.02 * b_alone
     after = values(folder / "1.park", facts)
     assert error(after, a) < 1.02 * error(before, a)
-    # What the first one had alone is what it was: the same numbers, or for scales the nearest ones.
-    assert np.sqrt(np.mean((after[1000:] - before[1000:]) ** 2)) < 0.1 * error(before, a)
+    # What the first one had alone is what it was: the same numbers, or for scales the nearest ones; a token
+    # that matters more or less without those before it is rounded once more.
+    assert np.sqrt(np.mean((after[1000:] - before[1000:]) ** 2)) < 0.2 * error(before, a)
     assert np.array_equal(after[-8:], before[-8:])
     with ParkReader(folder / "1.park") as reader:
         assert (reader.about.conversation, reader.about.start, reader.pins) == (1, 1000, ("keep this",))
@@ -230,12 +231,12 @@ def test_a_beginning_of_other_tokens_is_not_taken(facts: ModelFacts, folder: Pat
     away(b, facts, folder / "2.park")
     [beginning] = folder.glob("*.beginning")
     state, tokens = state_of(facts, (1000,), seed=5)
-    park(state, tokens, facts, parse("learned:0.1"), beginning)
+    park(state, tokens, facts, parse("learned:0.03"), beginning)
     with pytest.raises(BeginningError):
         values(folder / "1.park", facts)
     state = cells_between(a[0], 0, 900)  # right as far as it goes, and too short
     for said in (a[1][:900], a[1][:1000]):
-        park(state, said, facts, parse("learned:0.1"), beginning)
+        park(state, said, facts, parse("learned:0.03"), beginning)
         with pytest.raises(BeginningError):
             values(folder / "1.park", facts)
 

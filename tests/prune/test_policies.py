@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import quantize.prune.policies  # noqa: F401
 from quantize.errors import StateError, UsageError
+from quantize.native.attention_mass import Seen
 from quantize.prune.layer import Layer
 from quantize.prune.policy import POLICIES, Policy, policy
 from quantize.prune.prune import Plan, check, plan_prune, read_layer, write_pruned
@@ -166,6 +167,62 @@ def test_outlier_adds_the_ranks_that_its_two_ways_give_within_a_head() -> None:
         ]
         assert found[head].tolist() == [ranks[0][cell] + ranks[1][cell] for cell in range(400)]
         assert found[head].argmax() == 7
+
+
+def seen_alike(n_cells: int = 400) -> Layer:
+    """Cells that all got the same attention, with keys and values around a common one."""
+    rng = np.random.default_rng(0)
+    k, v = (
+        (rng.normal(size=64) + 0.3 * rng.normal(size=(1, n_cells, 64))).astype(np.float32) for _ in range(2)
+    )
+    most = np.full((1, n_cells), 0.9, np.float32)
+    return Layer(k, v, np.arange(n_cells, dtype=np.int32), seen=Seen(most, most, 9, 2))
+
+
+def kvzip_rank(layer: Layer, cell: int) -> int:
+    """The place of a cell in KVzip's order, 0 for the first to stay."""
+    return int(np.flatnonzero(np.argsort(-policy("kvzip").score(layer)[0]) == cell)[0])
+
+
+def test_kvzip_of_two_cells_with_the_same_attention_keeps_the_one_whose_value_adds_more() -> None:
+    layer = seen_alike()
+    common = layer.v[0].mean(axis=0)
+    layer.v[0, 7] = common + 10 * (layer.v[0, 7] - common)
+    assert kvzip_rank(layer, 7) == 0
+    layer.v[0, 7] = common  # what any other cell adds as well, however large
+    assert kvzip_rank(layer, 7) > 390
+
+
+def test_kvzip_with_the_same_attention_and_values_goes_by_both_ways_to_look_at_keys() -> None:
+    layer = seen_alike()
+    layer.v[0] = np.eye(64, dtype=np.float32)[np.arange(400) % 64]  # all add about the same
+    added = np.linalg.norm(layer.v[0] - layer.v[0].mean(axis=0), axis=1)
+    unlike, unspanned = (policy(name).score(layer)[0] for name in ("keydiff", "leverage"))
+    expected = added / added.mean() * 0.9 * (1 + unlike) * np.sqrt(unspanned)
+    np.testing.assert_allclose(policy("kvzip").score(layer)[0], expected, rtol=1e-4)
+    layer.k[0, 7] *= -1
+    assert kvzip_rank(layer, 7) == 0
+
+
+def test_kvzip_without_attention_keeps_nothing_for_its_value_or_key() -> None:
+    layer = seen_alike()
+    assert layer.seen is not None
+    layer.v[0, 7] *= 10
+    layer.k[0, 7] *= -1
+    layer.seen.most[0, 7] = 0.0
+    assert kvzip_rank(layer, 7) == 399
+
+
+def test_kvzip_of_a_layer_with_large_values_counts_no_more_for_whole_tokens() -> None:
+    small, large = seen_alike(), seen_alike()
+    large.v *= 50
+    np.testing.assert_allclose(policy("kvzip").score(small), policy("kvzip").score(large), rtol=1e-4)
+
+
+def test_the_newest_tokens_take_little_of_little() -> None:
+    """A quarter of 10% was a quarter of what every head could keep of all the text before."""
+    assert [Request(keep).n_last(1300) for keep in (0.02, 0.1, 0.25, 0.5, 1.0)] == [1, 8, 20, 64, 64]
+    assert Request(0.5).n_last(400) == 50
 
 
 def test_a_head_that_ends_inside_a_block_is_written_again() -> None:

@@ -42,7 +42,11 @@ MAKERS: dict[str, Callable[..., Path]] = {
 }
 """Makers by architecture, or by variant where one architecture has several layouts."""
 
-MORE: dict[str, Callable[..., Path]] = {"smollm3": transformer.smollm3, "mistral3": transformer.mistral3}
+MORE: dict[str, Callable[..., Path]] = {
+    "smollm3": transformer.smollm3,
+    "mistral3": transformer.mistral3,
+    "huge_bias_qwen2": transformer.huge_bias_qwen2,
+}
 """Makers of architectures that keep their cache like one of the above."""
 
 

@@ -162,6 +162,41 @@ def qwen2(path: Path, **sizes: Any) -> Path:
     return _plain(path, "qwen2", Sizes(**{"n_embd": 256} | sizes), bias=True)
 
 
+def huge_bias_qwen2(
+    path: Path, *, bias: float = 10.0, biased_layers: tuple[int, ...] = (0,), n_pairs: int = 8, **sizes: Any
+) -> Path:
+    """Qwen2 with a constant in K like that of the trained ones: far larger than what varies, in a few
+    channel pairs of a few layers.
+
+    The pairs are those that RoPE turns slowest. There the constant adds nearly the same to the score of
+    every token, so the exact model is not disturbed by it; a type with few bits spreads noise of its size
+    over all values.
+
+    Args:
+        bias: RMS of ``attn_k.bias`` in the ``biased_layers``; all others have 0.2.
+        n_pairs: pairs of a head that hold it.
+    """
+    defaults = {"n_embd": 256, "keys": {"rope.freq_base": 1e6}}
+    s = Sizes(**defaults | sizes)
+    w = s.start(path, "qwen2")
+    embeddings(w, s)
+    for layer in range(s.n_layer):
+        norms(w, layer, s.n_embd, "attn_norm", "ffn_norm")
+        attention(w, layer, s)
+        blk = f"blk.{layer}.attn_"
+        w.vector(blk + "q.bias", s.n_head * s.head_dim, 0.0, 0.2)
+        w.vector(blk + "v.bias", s.n_head_kv * s.head_dim, 0.0, 0.2)
+        signs = np.sign(w.random(blk + "k.bias", s.n_head_kv, s.head_dim))
+        constant = 0.2 * signs
+        if layer in biased_layers:
+            half = s.head_dim // 2  # value i and value i + half make a pair
+            slow = (np.arange(s.head_dim) % half) >= half - n_pairs
+            constant += signs * slow * bias * math.sqrt(half / n_pairs)
+        w.tensor(blk + "k.bias", constant.astype(np.float32).reshape(-1))
+        gated_ffn(w, layer, s.n_embd, s.n_ff)
+    return w.write()
+
+
 def qwen2vl(path: Path, **sizes: Any) -> Path:
     """Positions in two dimensions (M-RoPE), which a saved state holds for each token."""
     sections = {"rope.dimension_sections": [8, 12, 12, 0]}

@@ -92,7 +92,8 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self.loss.redraw()  # it says how long ago
         self._arrange(self.size.height)
         fewer = status.n_threads if status.n_threads < status.most_threads else 0
-        self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s, fewer)
+        threads = fewer or (status.n_threads if status.threads_why else 0)
+        self.speed.show(status.prefill_tps, status.generate_tps, status.first_token_s, threads)
 
     def show_loaded(self, loaded: Loaded) -> None:
         """A model is ready: the figures of another one are forgotten."""

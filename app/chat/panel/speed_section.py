@@ -1,6 +1,6 @@
 """SPEED: how fast the prompt is read, how fast the reply is written, how soon it begins.
 
-While other programs keep cores busy it says with how many threads that is."""
+It says with how many threads that is; while other programs keep cores busy these are fewer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ class SpeedSection(Lines):
     def __init__(self) -> None:
         super().__init__(id="speed")
         self._figures: tuple[float, float, float] = (0.0, 0.0, 0.0)
-        self._fewer = 0
+        self._threads = 0
 
-    def show(
-        self, prefill_tps: float, generate_tps: float, first_token_s: float, fewer_threads: int = 0
-    ) -> None:
+    def show(self, prefill_tps: float, generate_tps: float, first_token_s: float, n_threads: int = 0) -> None:
         """Take fresh figures: tokens per second and seconds, 0 for what is not known.
 
         Args:
-            fewer_threads: threads that compute, if others keep some from computing; else 0.
+            n_threads: threads that write; 0 is not told.
         """
         self._figures = (prefill_tps, generate_tps, first_token_s)
-        self._fewer = fewer_threads
+        self._threads = n_threads
         self.redraw()
 
     def build(self, width: int) -> Sequence[Line]:
@@ -40,7 +38,7 @@ class SpeedSection(Lines):
             ("first token", fit(duration(first) if first > 0 else DASH, 11, ">"), first > 0),
         )
         widths = [max(len(name), len(text)) for name, text, _ in cells]
-        note = f"{self._fewer} thread{'s' if self._fewer > 1 else ''}" if self._fewer else ""
+        note = f"{self._threads} thread{'s' if self._threads > 1 else ''}" if self._threads else ""
         room = width - max(len("SPEED"), len(note)) - sum(widths)
         gap = max(1, min(3, room // 3))
         names: list[Piece] = []

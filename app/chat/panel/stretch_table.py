@@ -26,7 +26,7 @@ from app.chat.panel.stretch_view import (
     way_sentence,
 )
 from app.engine.protocol import CachePreview, Status
-from app.plain_text import one_line
+from app.plain_text import one_line, sentence_case
 from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
 
@@ -61,6 +61,7 @@ class StretchTable(Lines, can_focus=True):
         self._hover: int | None = None
         self._preview: CachePreview | None = None
         self._losses: Losses = NOTHING
+        self._measuring = -1.0
         self._note = ""
         self._outcome = ""
         self._scale: Scale | None = None
@@ -74,6 +75,7 @@ class StretchTable(Lines, can_focus=True):
         self._rows = status.rows
         self._setting = (status.type_k, status.type_v, status.tail)
         self._n_ctx, self._n_ctx_train = status.n_ctx, n_ctx_train
+        self._measuring = status.measuring
         if before != self._setting:
             self._preview = None
         if at is not None:
@@ -272,13 +274,19 @@ class StretchTable(Lines, can_focus=True):
             loss = self._losses.of(row.type_k, row.type_v, row.tail)
             if loss is not None:
                 text += f" {loss_sentence(loss)}"
+            elif row.loss.known:
+                text += f" {sentence_case(row.loss.sentence)}."
             p = self._preview
             if p is None or (p.type_k, p.type_v, p.tail) != (row.type_k, row.type_v, row.tail):
-                return text, "value"
+                return text, "warning" if row.loss.breaks else "value"
+            if p.warning and loss is None:
+                return p.warning, "warning"
             return (f"{text} {way_sentence(p)}", "value") if p.fits else (p.sentence, "warning")
         if self._note or self._outcome:
             return self._note or self._outcome, "current" if self._note else "muted"
         usable = [r for r in self._rows if not r.refused]
+        if self._measuring >= 0:
+            return f"Measuring what each setting costs on this model: {self._measuring:.0%}", "faint"
         if usable and all(r.limit == "trained" for r in usable):
             return "Every setting reaches the length that the model was trained for.", "faint"
         return "", "faint"

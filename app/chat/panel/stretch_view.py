@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from app.chat.format import DASH, MINUS, SIZE_WIDTH, clip, count, fit, setting, size
-from app.chat.losses import NOTHING, Losses, kld_text
+from app.chat.losses import NOTHING, Losses, kld_text, row_loss
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.glyphs import Glyphs
@@ -16,12 +16,19 @@ from app.engine.protocol import CachePreview
 from app.plain_text import one_line
 from models.stretch_row import StretchRow
 from quantize.cache_types import PRESETS
+from quantize.lab.loss import Verdict
 
 REACH_WIDTH = 10
 """``12,345,678``"""
 
 TOKEN_WIDTH = 8
 LIMIT_WIDTH = 9
+LOSS_WIDTH, WORD_WIDTH = 15, 9
+"""Of the loss as a word and a figure, and as a word alone (``~visible``: it is estimated)."""
+
+VERDICT_STYLES = {Verdict.VISIBLE: "warning", Verdict.BREAKS: "error"}
+"""Where the word has a colour of its own."""
+
 _LEAST_BAR = 7
 """Cells below which the bar of a row takes those of a column of figures."""
 
@@ -29,12 +36,6 @@ _LEAST_BAR = 7
 def same_setting(row: StretchRow, type_k: str, type_v: str, tail: int) -> bool:
     """Whether a row stands for this setting."""
     return (row.type_k, row.type_v, row.tail) == (type_k, type_v, tail)
-
-
-def per_token(n_bytes: float) -> str:
-    """Bytes per token in KiB without the unit: ``52.0``, ``1,152``."""
-    kib = n_bytes / 1024
-    return f"{kib:.2f}" if kib < 9.995 else f"{kib:.1f}" if kib < 999.95 else f"{kib:,.0f}"
 
 
 def gain_sentence(row: StretchRow, current: StretchRow | None) -> str:
@@ -128,7 +129,7 @@ class Columns:
     """Which columns fit beside the name and the reach, and how wide they are.
 
     In the narrow form every row ends with a bar; in the roomy one the bar has a line of its own
-    and what limits the row stands in its place, or what the conversation would lose once that is known.
+    and what limits the row stands in its place, or what it costs once anything is known of that.
     """
 
     def __init__(
@@ -140,22 +141,38 @@ class Columns:
         tight: bool = False,
     ) -> None:
         self.width = width
-        self.losses = losses if losses.by_setting else None
+        self.losses = losses
+        known = bool(losses.by_setting) or any(r.loss.known for r in rows)
         self.name = min(max([9, *(cell_len(setting(r.type_k, r.type_v, r.tail)) for r in rows)]), 18)
         self.name = max(4, min(self.name, width - 2 - REACH_WIDTH))
         self.token, self.cache, self.limit, self.bar = TOKEN_WIDTH, SIZE_WIDTH + 1, 0, 0
+        self.loss = 0
+        if known:
+            self._give_loss(whole=roomy or tight)
+            self.bar = max(0, self._rest() - 1) if not (roomy or tight) and self._rest() >= 4 else 0
+            return
         wanted = 0 if roomy else _LEAST_BAR
         if self._rest() < wanted:
             self.cache = 0
         if self._rest() < wanted:
             self.token = 0
-        if roomy or (tight and self.losses):
+        if roomy:
             self.limit = LIMIT_WIDTH if self._rest() >= LIMIT_WIDTH else 0
         elif self._rest() >= 4:
             self.bar = self._rest() - 1
 
+    def _give_loss(self, *, whole: bool) -> None:
+        """Take room for the loss: with its figure before the other columns, else as a word."""
+        wanted = LOSS_WIDTH if whole else WORD_WIDTH
+        for column in ("cache", "token"):
+            if self._rest() < wanted:
+                setattr(self, column, 0)
+        if self._rest() < wanted:
+            wanted = WORD_WIDTH
+        self.loss = wanted if self._rest() >= wanted else 0
+
     def _rest(self) -> int:
-        return self.width - 2 - self.name - self.token - self.cache - REACH_WIDTH
+        return self.width - 2 - self.name - self.token - self.cache - REACH_WIDTH - self.loss
 
     def head(self, title: str = "") -> Line:
         """The names of the columns; with a title in the place of the first where lines are scarce."""
@@ -166,7 +183,9 @@ class Columns:
             text += fit("cache", self.cache, ">")
         text += fit("fits now", REACH_WIDTH, ">")
         if self.limit:
-            text += "  limit" if self.losses is None else fit("loss", LIMIT_WIDTH, ">")
+            text += "  limit"
+        if self.loss:
+            text += fit("  loss", self.loss)
         if not title:
             return (Piece(fit(text, self.width), "faint"),)
         first = 2 + self.name
@@ -184,18 +203,26 @@ class Columns:
         mark = f"{g.mark} " if current else "  "
         pieces = [Piece(mark, "current"), Piece(name, text)]
         if self.token:
-            pieces.append(Piece(fit(per_token(row.bytes_per_token), self.token, ">"), side))
+            pieces.append(Piece(fit(row.kib, self.token, ">"), side))
         if self.cache:
             pieces.append(Piece(fit(size(row.kv_bytes), self.cache, ">"), side))
         reach = fit(count(row.max_ctx), REACH_WIDTH, ">")
         pieces.append(Piece(reach, "warning" if row.max_ctx < n_ctx else text))
         if self.limit:
-            if self.losses is None:
-                pieces.append(Piece(fit("  " + row.limit, self.limit), side))
-            else:
-                loss = self.losses.of(row.type_k, row.type_v, row.tail)
-                pieces.append(Piece(fit(kld_text(loss.kld) if loss else "", self.limit, ">"), side))
+            pieces.append(Piece(fit("  " + row.limit, self.limit), side))
+        if self.loss:
+            pieces += self._loss_pieces(row, side)
         return tuple(pieces)
+
+    def _loss_pieces(self, row: StretchRow, side: str) -> list[Piece]:
+        loss = row_loss(row, self.losses)
+        if not loss.known:
+            return [Piece(" " * self.loss)]
+        word = fit(("  " if loss.measured else " ~") + loss.verdict.word, WORD_WIDTH)
+        pieces = [Piece(word, VERDICT_STYLES.get(loss.verdict, side))]
+        if self.loss > WORD_WIDTH:
+            pieces.append(Piece(fit(kld_text(loss.kld), self.loss - WORD_WIDTH, ">"), side))
+        return pieces
 
     def small_bar(self, row: StretchRow, scale: Scale, g: Glyphs, current: bool, n_ctx_train: int) -> Line:
         """The bar at the end of a row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from textual import on, work
@@ -16,14 +16,20 @@ from app.chat.messages import CacheWanted
 from app.chat.panel import bars
 from app.chat.panel.bars import Line, Piece
 from app.chat.panel.lines import Lines, sides
+from app.chat.panel.stretch_view import VERDICT_STYLES, WORD_WIDTH
 from app.chat.screens.dialog import Dialog
 from app.chat.screens.figures_source import FiguresSource
 from app.chat.screens.row_list import Draw, Row, RowList
 from app.chat.screens.switch_preview import SwitchPreview
 from app.chat.screens.tail_choice import TailChoice
-from app.engine.protocol import KEEP_TAIL
+from app.engine.protocol import KEEP_TAIL, CachePreview
+from app.plain_text import sentence_case
 from quantize.cache_types import AUTO_TAIL, CACHE_TYPES, CacheType
 from quantize.errors import CacheTypeError, StretchError
+from quantize.lab.loss import UNKNOWN, Loss, least_loss_first
+
+_WITH_BITS, _WITH_UNIT = 3 + 8 + 6 + 1 + WORD_WIDTH - 1, 3 + 8 + 6 + 7 + WORD_WIDTH
+"""Cells of a row with the number of bits and the word for the loss, and with the word ``bits`` as well."""
 
 _MOST_BITS = 16.0
 """Where the bars of the lists end; f32 is cut off there."""
@@ -53,6 +59,7 @@ class CacheChooser(Dialog):
         self._tail = TailChoice()
         self._note = TypeNote()
         self._preview = SwitchPreview()
+        self._sorted = False
 
     def body(self) -> Iterable[Widget]:
         yield Horizontal(
@@ -155,12 +162,34 @@ class CacheChooser(Dialog):
             return
         same = self._unchanged()
         self._tail.applies(preview.tail, compressed=compressed)
+        self._show_losses(preview)
+        if preview.warning and not same:
+            self._preview.show(preview, problem=preview.warning)
+            return
         loss = self._session.losses.of(type_k, type_v, preview.tail)
         if loss is not None:
             remark = loss_sentence(loss)
+        elif compressed and preview.loss.known:
+            remark = f"{sentence_case(preview.loss.sentence)}."
         else:
             remark = going_up(status.type_k, status.type_v, type_k, type_v) if status else ""
         self._preview.show(preview, remark=remark, same=same)
+
+    def _show_losses(self, preview: CachePreview) -> None:
+        """Say in the lists what each type would cost beside the other one. They are brought into the order
+        of loss once: later nothing jumps under the cursor."""
+        loaded = self._session.loaded
+        if not preview.losses_k or loaded is None:
+            return
+        status = self._session.status
+        now = (status.type_k, status.type_v) if status else (loaded.type_k, loaded.type_v)
+        dims = (loaded.model.head_dim_k, loaded.model.head_dim_v)
+        sides = zip((self._keys, self._values), now, dims, (preview.losses_k, preview.losses_v), strict=True)
+        for rows, current, dim, losses in sides:
+            by_name = dict(zip(CACHE_TYPES, losses, strict=True))
+            order = rows.keys if self._sorted else None
+            rows.set_rows(type_rows(rows, current, dim, by_name, order))
+        self._sorted = True
 
 
 def going_up(from_k: str, from_v: str, to_k: str, to_v: str) -> str:
@@ -175,8 +204,20 @@ def going_up(from_k: str, from_v: str, to_k: str, to_v: str) -> str:
     return "It can be undone."
 
 
-def type_rows(rows: RowList, current: str, head_dim: int) -> list[Row]:
-    """A row for every cache type; those that the model cannot have come last and say why."""
+def type_rows(
+    rows: RowList,
+    current: str,
+    head_dim: int,
+    losses: Mapping[str, Loss] | None = None,
+    order: Sequence[str] | None = None,
+) -> list[Row]:
+    """A row for every cache type; those that the model cannot have come last and say why.
+
+    Args:
+        losses: what each costs, if that is known.
+        order: names in the order that they stay in; else the least loss comes first.
+    """
+    losses = losses or {}
     usable: list[Row] = []
     refused: list[Row] = []
     for cache_type in CACHE_TYPES.values():
@@ -185,22 +226,31 @@ def type_rows(rows: RowList, current: str, head_dim: int) -> list[Row]:
         except CacheTypeError:
             refused.append(Row(cache_type.name, _refused(cache_type), selectable=False))
             continue
-        usable.append(Row(cache_type.name, _usable(rows, cache_type, bits, cache_type.name == current)))
+        loss = losses.get(cache_type.name, UNKNOWN)
+        usable.append(Row(cache_type.name, _usable(rows, cache_type, bits, loss, cache_type.name == current)))
+    if order is not None:
+        usable.sort(key=lambda row: order.index(row.key) if row.key in order else len(order))
+    else:
+        usable = least_loss_first(usable, lambda row: losses.get(row.key, UNKNOWN))
     return usable + refused
 
 
-def _usable(rows: RowList, cache_type: CacheType, bits: float, current: bool) -> Draw:
+def _usable(rows: RowList, cache_type: CacheType, bits: float, loss: Loss, current: bool) -> Draw:
     def draw(width: int) -> Sequence[Line]:
         g = rows.glyphs
-        head = (
+        head: list[Piece] = [
             Piece(f" {g.mark if current else ' '} ", "current"),
             Piece(fit(cache_type.name, 8), "current" if current else "value"),
-            Piece(fit(f"{bits:g}", 6, ">"), "muted"),
-            Piece(" bits  ", "faint"),
-        )
-        room = width - 3 - 8 - 6 - 7 - 1
-        if room < 4:
-            return [head]
+        ]
+        if not loss.known or width >= _WITH_BITS:
+            head.append(Piece(fit(f"{bits:g}", 6, ">"), "muted"))
+            head.append(Piece(" bits  " if not loss.known or width >= _WITH_UNIT else " ", "faint"))
+        if loss.known:
+            word = ("" if loss.measured else "~") + loss.verdict.word
+            head.append(Piece(fit(word, WORD_WIDTH), VERDICT_STYLES.get(loss.verdict, "muted")))
+        room = width - 1 - bars.line_width(tuple(head))
+        if room < (8 if loss.known else 4):
+            return [bars.clip_line(tuple(head), width)]
         return [(*head, *bars.thin_bar(bits / _MOST_BITS, room, "cache" if current else "weights", g))]
 
     return draw

@@ -27,6 +27,10 @@ class Load:
     n_gpu_layers: int = 0
     adapt_threads: bool = True
     """Compute with fewer threads while other programs keep the cores busy."""
+    measure_loss: bool = False
+    """Measure at idle what each cache setting costs on this model, if that is not known yet."""
+    accept_loss: bool = False
+    """Load with a cache that breaks the model, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class SetCache:
     """Read the conversation again instead of transcoding: slow and exact."""
     preview: bool = False
     """Only answer what the change would need and gain (``CachePreview``)."""
+    accept_loss: bool = False
+    """Do it even if it breaks the model; without this such a change fails with a ``BreaksModelError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,14 @@ class PruneCache:
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Ask for figures. Closes with ``Status``."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureLoss:
+    """Forget what the cache settings cost on this model and measure it again. Closes with ``Status``; the
+    measuring begins when nothing else is to be done."""
 
     id: int
 
@@ -179,6 +193,7 @@ Command = (
     | UndoCache
     | PruneCache
     | Ask
+    | MeasureLoss
     | CountTokens
     | Forget
     | Park

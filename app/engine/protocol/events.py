@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from app.engine.protocol.pieces import FullOption, MemoryFigures, ModelInfo
 from models.stretch_row import StretchRow
 from quantize.cache_types import AUTO_TAIL
+from quantize.lab.loss import UNKNOWN, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Loaded:
     seconds: float
     tail_wish: int = AUTO_TAIL
     """What was wished for: a number of tokens, or ``AUTO_TAIL``."""
+    warning: str = ""
+    """What this cache does to the model, if it breaks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,14 @@ class CachePreview:
     """One sentence for the user."""
     reach: int = 0
     """Longest context that would fit with these types, at most the trained one; 0 if not known."""
+    loss: Loss = UNKNOWN
+    """What the new setting costs on this model."""
+    warning: str = ""
+    """Why it must not be taken unasked, and what to take instead; empty if it may."""
+    losses_k: tuple[Loss, ...] = ()
+    """What each type of K would cost beside this V, in the order of ``CACHE_TYPES``."""
+    losses_v: tuple[Loss, ...] = ()
+    """What each type of V would cost beside this K."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,8 @@ class CacheChanged:
     can_undo: bool
     sentence: str
     tail_wish: int = AUTO_TAIL
+    warning: str = ""
+    """What this cache does to the model, if it breaks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,12 @@ class Status:
     """Threads that compute."""
     most_threads: int = 0
     """Threads that would, if no other program kept a core busy."""
+    measuring: float = -1.0
+    """Share of the settings whose loss is measured, while that goes on; negative if it does not."""
+    reading_threads: int = 0
+    """The same for reading a text."""
+    threads_why: str = ""
+    """Why it is these numbers: a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
