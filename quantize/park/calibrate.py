@@ -93,7 +93,7 @@ class Calibration:
         if len(tokens) < LEAST:
             raise StateError(
                 f"The text has {len(tokens):,} tokens, too few to calibrate with.",
-                f"Give one of at least {LEAST:,}; 20,000 and more are better.",
+                f"Give one of at least {LEAST:,}; 12,000 and more are better.",
             )
         self._model = model
         self._facts = facts

@@ -63,27 +63,28 @@ class Sensitivity:
         n = source.n_cells(part)
         k = source.turned(part, layer, "k", 0, n).reshape(n, heads.n_head_kv, -1)
         v = source.turned(part, layer, "v", 0, n).reshape(n, heads.n_head_kv, -1)
+        positions = source.positions(part)
+        rows = rows[-n:]
+        newest = np.sort(positions)[n - len(rows) :]  # a window's cells stand in any order
         at = np.sort(self._rng.choice(len(rows), min(ASKED, len(rows)), replace=False))
-        cell = n - len(rows) + at
         group = rows.shape[1] // heads.n_head_kv
         size = heads.head_dim_k
         forms_k = np.zeros((heads.n_head_kv, size, size))
         forms_v = np.zeros(heads.n_head_kv)
         asked = np.empty((heads.n_head_kv, len(at) * group, size), np.float32)
-        positions = source.positions(part)
         for head in range(heads.n_head_kv):
             mine = rows[at, head * group : (head + 1) * group].reshape(-1, size)
             q = (mine * scale).astype(np.float32)
-            own = np.repeat(cell, group)
+            own = np.repeat(newest[at], group)
             scores = q @ k[:, head].T
-            scores[np.arange(n)[None] > own[:, None]] = -np.inf
+            scores[positions[None] > own[:, None]] = -np.inf
             for_k, for_v = attention_weights(scores, np.ascontiguousarray(v[:, head]))
             for weights in (for_k, for_v):  # what is kept exactly costs nothing
                 weights[:, :N_FIRST] = 0
-                weights[np.arange(n)[None] > own[:, None] - N_LAST] = 0
+                weights[positions[None] > own[:, None] - N_LAST] = 0
             forms_k[head] = self._form(q, for_k, positions, part, layer)
             forms_v[head] = for_v.sum(dtype=np.float64)
-            asked[head] = self._without(q, positions[own], part, layer)
+            asked[head] = self._without(q, own, part, layer)
         self._add(f"sensitivity.{part}.{layer}.k", forms_k)
         self._add(f"sensitivity.{part}.{layer}.v", forms_v)
         return asked
