@@ -332,6 +332,15 @@ def with_id(number: int) -> Centring | None:
     raise StateError(LOST, "The conversation is read again from its text.")
 
 
+def is_known(number: int) -> bool:
+    """Whether ``with_id`` finds it, so that rows that were written with it can be read."""
+    try:
+        with_id(number)
+    except StateError:
+        return False
+    return True
+
+
 def find_with(finder: Callable[[int], Centring | None]) -> None:
     """Ask ``finder`` for ids that this process does not know, in place of the one before."""
     _finders[:] = [finder]

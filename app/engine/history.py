@@ -123,5 +123,5 @@ def _check_alike(a: SavedState, b: SavedState) -> None:
     def shape(state: SavedState) -> list[tuple[tuple[int, int], ...]]:
         return [tuple((r.type_id, r.row_size) for r in (*p.k, *p.v)) for p in state.parts if p.n_cells]
 
-    if len(a.parts) != len(b.parts) or shape(a) != shape(b):
+    if len(a.parts) != len(b.parts) or shape(a) != shape(b) or a.centring != b.centring:
         raise StateError("The state that was kept has another shape than the cache.")

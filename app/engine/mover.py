@@ -22,11 +22,11 @@ from app.engine.prompt import common_prefix
 from app.engine.pruned import Pruned
 from app.engine.window import WindowKeeper, window_of
 from quantize import ggml
-from quantize.centring import Centring, with_id
+from quantize.centring import Centring, is_known, with_id
 from quantize.errors import EngineError, StretchError
 from quantize.native.window import Filling, Window
 from quantize.prune.merge import merged
-from quantize.state import SavedState, read_state
+from quantize.state import SavedState, centring_of, read_state
 from quantize.transcode import transcode, transcoded_size
 
 
@@ -218,7 +218,7 @@ class Mover:
         if not whole:
             raise EngineError("The change was stopped; the cache is as it was.")
         filling.write_into(read_state(out))
-        if exact is not None and exact.state is not None:
+        if exact is not None and exact.state is not None and is_known(centring_of(exact.state)):
             n_exact = exact.n_exact(self._conversation.tokens)
             kept = self._recentred(exact.state, centring)
             put_exact_rows(out, kept, n_exact)

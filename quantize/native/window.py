@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from quantize import ggml
 from quantize.cache_types import SINKS
-from quantize.centring import Centring, Recentring, with_id
+from quantize.centring import Centring, Recentring, is_known, with_id
 from quantize.geometry import Geometry, LayerHeads
 from quantize.native.tail import Tail
 from quantize.rotation import hadamard, rotation_k, rotation_v
@@ -220,6 +220,7 @@ def gather(
     if len(like.parts) != len(layout.geometry.parts):
         return NOTHING  # a recurrent model, whose state is not transcoded
     formats = {"k": ggml.row_format(type_k), "v": ggml.row_format(type_v)}
+    sources = [s for s in sources if is_known(s.state.centring)]
     found: list[_Found] = []
     for part, p in enumerate(like.parts):
         positions = like.positions(part)
