@@ -138,7 +138,11 @@ class Model:
 
     def centring_for(self, type_k: int) -> Centring | None:
         """What a context with this ggml type of K stores it without; None where rows are whole."""
-        return self.centring if _quantized(type_k) and attention.in_use() == "own" else None
+        if self.centring is None or not _quantized(type_k):
+            return (
+                None  # without asking for the kernel, which would switch it on (in a dry run it has no place)
+            )
+        return self.centring if attention.in_use() == "own" else None
 
     def metadata(self, key: str) -> str | None:
         """The value of one metadata key as text, or None."""

@@ -29,7 +29,7 @@ from app.engine.protocol import (
     UndoCache,
 )
 from app.engine.session import Session, judge, open_session
-from quantize.cache_types import AUTO_TAIL
+from quantize.cache_types import AUTO_TAIL, SINKS
 from quantize.llama import send_log_to
 from quantize.native import attention, register_types
 from tests.engine.harness import FILLER, Harness, user
@@ -244,19 +244,19 @@ def test_going_back_brings_the_window_of_then(session: Session) -> None:
 
     say(200)
     n_end = conversation.n_used
-    assert window()[0] == list(range(n_end - 64, n_end))
+    assert window()[0] == [*range(SINKS), *range(n_end - 64, n_end)]
     n_second = say(120)
     assert n_second + 64 < conversation.n_used, "the reply is as long as the window"
     assert conversation.keep(n_second)[0] == n_second  # the last reply is to be written again
-    assert window()[0] == list(range(n_second - 64, n_second))
+    assert window()[0] == [*range(SINKS), *range(n_second - 64, n_second)]
     at_second = window()
     assert conversation.read(3, [*conversation.tokens, *range(5, 155)], 0)
     assert conversation.keep(n_second)[0] == n_second
     for now, then in zip(window()[1], at_second[1], strict=True):
         assert np.array_equal(now, then)
     assert conversation.keep(n_end)[0] == n_end  # the last message is to be said differently
-    assert window()[0] == list(range(n_end - 64, n_end))
+    assert window()[0] == [*range(SINKS), *range(n_end - 64, n_end)]
     conversation.forget()
     assert conversation.read(4, list(range(5, 205)), 0)
     assert conversation.keep(100)[0] == 100
-    assert min(window()[0], default=136) >= 136, "no mark of the conversation before"
+    assert min(window()[0][SINKS:], default=136) >= 136, "no mark of the conversation before"

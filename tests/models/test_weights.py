@@ -90,10 +90,12 @@ def test_other_processors_copy_other_types(synthetic: SyntheticModels) -> None:
     assert copied == [[False, False], [True, False], [True, True]]
 
 
-def test_says_what_it_cannot_know(synthetic: SyntheticModels) -> None:
-    header = read_header(synthetic("llama"))
-    assert weigh(header, CpuFeatures(avx2=True, amx=True)).unknown
-    assert not weigh(header, CpuFeatures(avx2=True)).unknown
+def test_a_matrix_unit_gets_no_second_copies(synthetic: SyntheticModels) -> None:
+    """They would be in a layout that ends the process on some of these processors (``quantize.amx``)."""
+    header = read_header(synthetic("llama", weight_type="q4_0"))
+    with_unit, without = (weigh(header, CpuFeatures(avx2=True, amx=amx)) for amx in (True, False))
+    assert with_unit.repacked == 0 < without.repacked
+    assert with_unit.unknown == without.unknown == ()
 
 
 def test_features_agree_with_the_library() -> None:
