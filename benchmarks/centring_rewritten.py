@@ -2,9 +2,9 @@
 
     python -m benchmarks.centring_rewritten MODEL [--kv tq3,tq2] [--tokens 1024] [--after 256]
 
-The text is read with f16. Then only K goes through the type and comes back, the first four tokens stay exact, and the
-tokens that follow are read with f16: what is measured is what K alone loses in the cache. The constant of K comes from
-another text.
+The text is read with f16. Then only K goes through the type and comes back, the first four tokens stay
+exact, and the tokens that follow are read with f16: what is measured is what K alone loses in the cache. The
+constant of K comes from another text.
 """
 
 from __future__ import annotations
