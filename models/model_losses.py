@@ -107,15 +107,13 @@ def losses_of(
     directory: Path | None,
     *,
     kernel: str = "own",
-    centred: Callable[[CacheType], bool] = never_centred,
 ) -> ModelLosses:
     """What is known of a model file.
 
     Args:
         path: the file, or the first of its parts; None for one that is not here.
         directory: where measured losses are kept; None for nowhere.
-        kernel: ``own`` or ``stock``: what computes attention over compressed rows.
-        centred: whether K of a type is stored without its constant.
+        kernel: ``own``, which stores a quantized K without its constant, or ``stock``.
     """
     place = None
     if path is not None and directory is not None:
@@ -123,4 +121,5 @@ def losses_of(
             place = store_path(directory, fingerprint(path))
         except OSError:
             place = None
+    centred = always_centred if kernel == "own" else never_centred
     return ModelLosses(k_facts(header, path), LossStore(place, kernel), centred)
