@@ -15,7 +15,7 @@ from quantize import centrings
 from quantize.centring import Centring, DamagedError, find_with
 from quantize.errors import StretchError
 from quantize.geometry import Geometry
-from quantize.llama import Context, Model, StopFlag
+from quantize.llama import Context, Model, StopFlag, trim_heap
 from quantize.model_ropes import ropes_of
 from quantize.native import attention
 from quantize.park.fingerprint import fingerprint
@@ -88,6 +88,7 @@ class CentringStore:
         self._take(found)
         if self._model.centring == found:
             self._save(found)
+        trim_heap()  # what was read is not needed again
 
     def _take(self, centring: Centring | None) -> None:
         """Use it, if the kernel then writes and reads every layer."""
