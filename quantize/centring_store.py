@@ -54,6 +54,7 @@ class CentringStore:
             self._mark = fingerprint(model.path)
         find_with(self._with_id)
         self._take(self._newest() or centrings.from_bias(model, geometry))
+        trim_heap()  # the fingerprint and the probe took some, which is not needed again
 
     @property
     def calibrated(self) -> bool:
